@@ -92,17 +92,18 @@ def saturate(x:Tensor, drive_db:Tensor)->Tensor:
 
 # %% ../nbs/23_remix.ipynb #efba319d
 def limiter_gain(
-    mix:Tensor,        # (B, n)
-    press_db:Tensor,   # (B,) how far the highest peak is pressed down, dB; 0: none
-    window_s:float=.02 # attack and release
-)->Tensor:             # (B, n) gains in 0…1
+    mix:Tensor,         # (B, n)
+    press_db:Tensor,    # (B,) how far the highest peak is pressed down, dB
+    window_s:float=.02, # look-ahead, and time to recover
+    step:int=16,        # samples for which the gain is computed once
+)->Tensor:              # (B, n) gains in 0…1
     "Gain curve of a look-ahead limiter whose threshold lies `press_db` under the peak"
-    w = int(window_s*SAMPLE_RATE)//2*2 + 1
-    peak = F.max_pool1d(mix.abs()[:, None], w, 1, w//2)
-    threshold = (mix.abs().amax(-1)*10**(-press_db/20)).clamp(min=1e-9)[:, None, None]
-    gain = (threshold/peak.clamp(min=1e-9)).clamp(max=1.)
-    gain = -F.max_pool1d(-gain, w, 1, w//2)
-    return F.avg_pool1d(F.pad(gain, (w//2, w//2), mode='replicate'), w, 1)[:, 0]
+    n = mix.shape[-1]; w = int(window_s*SAMPLE_RATE/step)//2*2 + 1
+    peak = F.pad(mix.abs(), (0, -n % step)).unflatten(-1, (-1, step)).amax(-1)[:, None]
+    threshold = (peak.amax(-1, keepdim=True)*10**(-press_db.view(-1, 1, 1)/20)).clamp(min=1e-9)
+    gain = (threshold/F.max_pool1d(peak, 2*w - 1, 1, w - 1).clamp(min=1e-9)).clamp(max=1.)
+    smooth = F.avg_pool1d(F.pad(gain, (w//2, w//2), mode='replicate'), w, 1)
+    return F.interpolate(smooth, size=peak.shape[-1]*step, mode='linear')[:, 0, :n]
 
 # %% ../nbs/23_remix.ipynb #7d8cf45b
 @lru_cache(maxsize=4096)
@@ -193,36 +194,39 @@ def read_plan(
     return out
 
 # %% ../nbs/23_remix.ipynb #8625856d
-def _column(plans, S, get, dtype=torch.float32, fill=0.):
-    "One attribute of all parts as a padded tensor (B, S, ...)"
-    rows = [[get(p) for p in plan.parts] + [fill]*(S - len(plan.parts)) for plan in plans]
-    return torch.tensor(rows, dtype=dtype)
+def _linear_response(parts:list, rooms:list, n_fft:int, device)->Tensor:
+    "Equaliser, low-pass and room of some parts as one response, (parts, n_fft//2 + 1) complex"
+    get = lambda name: torch.tensor([getattr(p, name) for p in parts], dtype=torch.float32, device=device)
+    response = eq_response(get('eq_db'), get('lowpass_hz'), n_fft).to(torch.complex64)
+    wet = torch.tensor([i for i, p in enumerate(parts) if p.reverb_wet > 0], dtype=torch.long, device=device)
+    if len(wet):
+        room = torch.tensor(rooms, device=device)[wet]
+        response[wet] *= room_response(get('reverb_t60_s')[wet], get('reverb_wet')[wet], room, n_fft)
+    return response
 
 def process_parts(
-    x:Tensor,    # windows as read, (B, S, n)
-    plans:list,  # B plans
+    x:Tensor,    # windows as read, (P, n), all parts of all mixes one after another
+    parts:list,  # P `Part`s
+    rooms:list,  # P numbers: in which room each part is played
 )->tuple[Tensor, Tensor]:
-    "The stems as they are in the mix, and the same K-weighted, both (B, S, n)"
-    B, S, n = x.shape; to = lambda t: t.to(x.device)
-    drive = to(_column(plans, S, lambda p: p.drive_db))
-    if (drive > 0).any(): x = saturate(x, drive)
-    eq = to(_column(plans, S, lambda p: list(p.eq_db), fill=[0.]*6))
-    lowpass = to(_column(plans, S, lambda p: p.lowpass_hz, fill=8000.))
-    wet = to(_column(plans, S, lambda p: p.reverb_wet))
-    gain = to(_column(plans, S, lambda p: p.polarity*10**(p.gain_db/20)))
-    n_fft = _fast_len(n + int(0.5*SAMPLE_RATE))
-    X = torch.fft.rfft(x*gain[..., None], n_fft)
-    filtered = (eq != 0).any() or (lowpass < 8000).any()
-    if filtered: X = X*eq_response(eq, lowpass, n_fft)
-    at = wet > 0
-    if at.any():
-        t60 = to(_column(plans, S, lambda p: p.reverb_t60_s))
-        room = torch.tensor([p.seed % 8 for p in plans], device=x.device)[:, None].expand(B, S)
-        X = X.clone() if not filtered else X
-        X[at] = X[at]*room_response(t60[at], wet[at], room[at], n_fft)
-    heard = torch.fft.irfft(X, n_fft)[..., :n] if filtered or at.any() else x*gain[..., None]
-    weighted = torch.fft.irfft(X*_k_response(n_fft, SAMPLE_RATE, x.device), n_fft)[..., :n]
-    return heard, weighted
+    "The stems as they are in the mix, and the same K-weighted, both (P, n)"
+    n = x.shape[-1]; dev = x.device
+    where = lambda test: torch.tensor([i for i, p in enumerate(parts) if test(p)], dtype=torch.long, device=dev)
+    x = x*torch.tensor([p.polarity*10**(p.gain_db/20) for p in parts], dtype=torch.float32, device=dev)[:, None]
+    driven = where(lambda p: p.drive_db > 0)
+    if len(driven): x[driven] = saturate(x[driven], torch.tensor([p.drive_db for p in parts], dtype=torch.float32, device=dev)[driven])
+    filtered = where(lambda p: p.lowpass_hz < 8000 or p.reverb_wet > 0 or any(p.eq_db))
+    n_fft = _fast_len(n + int(0.15*SAMPLE_RATE))
+    K = _k_response(n_fft, SAMPLE_RATE, dev)
+    weighted = torch.empty_like(x)
+    plain = where(lambda p: not (p.lowpass_hz < 8000 or p.reverb_wet > 0 or any(p.eq_db)))
+    if len(plain): weighted[plain] = torch.fft.irfft(torch.fft.rfft(x[plain], n_fft).mul_(K), n_fft)[..., :n]
+    if len(filtered):
+        n_long = _fast_len(n + int(0.5*SAMPLE_RATE))
+        X = torch.fft.rfft(x[filtered], n_long).mul_(_linear_response([parts[i] for i in filtered], [rooms[i] for i in filtered], n_long, dev))
+        x[filtered] = torch.fft.irfft(X, n_long)[..., :n]
+        weighted[filtered] = torch.fft.irfft(X.mul_(_k_response(n_long, SAMPLE_RATE, dev)), n_long)[..., :n]
+    return x, weighted
 
 # %% ../nbs/23_remix.ipynb #1c8c7b07
 def mix_batch(
@@ -232,20 +236,26 @@ def mix_batch(
 )->Mix:
     "Process, sum, and measure"
     B, S, n = x.shape; dev = x.device
-    parts, weighted = process_parts(x, plans)
+    at = [(b, i) for b, plan in enumerate(plans) for i in range(len(plan.parts))]
+    bs, ss = (torch.tensor(v, device=dev) for v in zip(*at))
+    heard, ear = process_parts(x[bs, ss], [plans[b].parts[i] for b, i in at], [plans[b].seed % 8 for b, _ in at])
+    parts, weighted = x.new_zeros(B, S, n), x.new_zeros(B, S, n)
+    parts[bs, ss], weighted[bs, ss] = heard, ear
     # everything that changes the sum comes before any label
-    scale = torch.tensor([10**(p.level_db/20) for p in plans], device=dev)[:, None]
-    press = torch.tensor([p.limiter_db for p in plans], device=dev)
-    if (press > 0).any():
-        gain = torch.where(press[:, None] > 0, limiter_gain(parts.sum(1), press), 1.)
-        parts = parts*gain[:, None]
-        weighted = torch.where(press[:, None, None] > 0, k_weight(parts), weighted)
-    parts, weighted = parts*scale[..., None], weighted*scale[..., None]
+    scale = torch.tensor([10**(p.level_db/20) for p in plans], dtype=torch.float32, device=dev)[:, None]
+    press = torch.tensor([p.limiter_db for p in plans], dtype=torch.float32, device=dev)
+    limited = press.nonzero()[:, 0]
+    if len(limited):
+        parts[limited] *= limiter_gain(parts[limited].sum(1), press[limited])[:, None]
+        weighted[limited] = k_weight(parts[limited])
+    parts, weighted = parts.mul_(scale[..., None]), weighted.mul_(scale[..., None])
     audio, audio_weighted = parts.sum(1), weighted.sum(1)
-    noisy = torch.tensor([p.noise_db for p in plans], device=dev)
-    if noisy.isfinite().any():
-        noise = torch.stack([_noise(n, p.seed) for p in plans]).to(dev)*audio.square().mean(1, keepdim=True).sqrt()*10**(noisy[:, None]/20)
-        audio, audio_weighted = audio + noise, audio_weighted + k_weight(noise)
+    noisy = torch.tensor([p.noise_db for p in plans], dtype=torch.float32, device=dev)
+    noisy_at = noisy.isfinite().nonzero()[:, 0]
+    if len(noisy_at):
+        rms = audio[noisy_at].square().mean(1, keepdim=True).sqrt()
+        noise = torch.stack([_noise(n, plans[b].seed) for b in noisy_at]).to(dev)*rms*10**(noisy[noisy_at, None]/20)
+        audio[noisy_at] += noise; audio_weighted[noisy_at] += k_weight(noise)
     return _measure(audio, audio_weighted, parts, weighted, plans, instruments)
 
 def _noise(n:int, seed:int)->Tensor:
@@ -263,19 +273,19 @@ def _measure(audio, audio_weighted, parts, weighted, plans, instruments)->Mix:
     rel = torch.zeros(B, S, len(instruments), dtype=torch.int8)
     for b, plan in enumerate(plans): rel[b, :len(plan.parts)] = torch.from_numpy(relations([p.instrument for p in plan.parts], instruments))
     rel = rel.to(dev); member = (rel == 1).float()
-    stems = torch.einsum('bsn,bsk->bkn', parts, member)
-    power = block_power(torch.einsum('bsn,bsk->bkn', weighted, member), weighted=False)
+    stems = member.mT @ parts
+    power = block_power(member.mT @ weighted, weighted=False)
     mix_lufs = gated_loudness(block_power(audio_weighted, weighted=False))
-    rms = lambda y: 10*torch.log10(y.square().mean(-1))
+    rms = lambda y: 20*torch.log10(torch.linalg.vector_norm(y, dim=-1)/y.shape[-1]**.5)
     level, rms_db = gated_loudness(power) - mix_lufs[:, None], rms(stems) - rms(audio)[:, None]
     quiet = ~mix_lufs.isfinite()[:, None]
     presence = (rms(stems) > PRESENT_DBFS) & ~(level < PRESENT_LU) & ~quiet & member.any(1)
     maybe = ((rel == -1)*(parts.square().mean(-1) > 0)[..., None]).any(1)
-    bleed = _column(plans, S, lambda p: p.bleed, torch.bool, False).to(dev).any(1, keepdim=True)
+    bleed = torch.tensor([any(p.bleed for p in plan.parts) for plan in plans], device=dev)[:, None]
     known = presence | ~(maybe | bleed)
     defined = presence & ~maybe & level.isfinite()
     nan = level.new_tensor(float('nan'))
-    gains = _column(plans, S, lambda p: p.gain_db).to(dev)
+    gains = torch.tensor([[p.gain_db for p in plan.parts] + [0.]*(S - len(plan.parts)) for plan in plans], dtype=torch.float32, device=dev)
     gain = torch.where((member.sum(1) == 1) & presence, torch.einsum('bs,bsk->bk', gains, member), nan)
     n_stems = torch.tensor([len(p.parts) for p in plans], device=dev)
     curves = activity_curves(parts, n_stems)
