@@ -42,26 +42,56 @@ class Backbone(nn.Module):
     def forward(self, x:Tensor)->Tensor: return self.logits(x).sigmoid()
 
 # %% ../nbs/30_backbones.ipynb #20b1ca42
-_GEMM_FRAMES = 192  # frames per matrix product: 7 × 96 × 192 floats stay in the second-level cache
+_GEMM_FRAMES = 192  # frames per matrix product: the shifted copies stay in the second-level cache
 
-def _sliding_max(
-    x:Tensor,      # spectrogram, padded in time, (mel, frames + w - 1)
-    filters:Tensor,# (channels, h, w)
-)->Tensor:         # (channels, frames)
-    "Maximum over mel position of the correlation with each filter, as matrix products"
+def _tall_max(
+    x:Tensor,       # spectrograms, padded in time, (B, mel, frames + w - 1)
+    filters:Tensor, # (channels, h, w)
+)->Tensor:          # (B, channels, frames)
+    "Maximum over mel position of the correlation with each tall filter"
     C, h, w = filters.shape
-    W, T, out = filters.reshape(C, h*w), x.shape[1] - w + 1, []
-    for t in range(0, T, _GEMM_FRAMES):
-        n = min(_GEMM_FRAMES, T - t)
-        taps = x[:, t:t + n + w - 1].unfold(1, n, 1)  # (mel, w, n): row k of a band is the band shifted by k frames
-        taps = taps.reshape(-1, n) if h > 1 else taps # tall filters share the copied rows, flat ones need each band once
-        best, z = x.new_full((C, n), -torch.inf), x.new_empty(C, n)
-        for f in range(x.shape[0] - h + 1):
-            torch.mm(W, taps[f*w:(f + h)*w] if h > 1 else taps[f].contiguous(), out=z)
-            torch.maximum(best, z, out=best)
+    B, M, T = x.shape
+    n_positions, out = M - h + 1, []
+    x = x.transpose(0, 1).flatten(1) # one after the other: the w − 1 windows that reach into the next one are dropped in the end
+    filters = F.pad(filters, (0, 0, 0, h % 2))
+    w0, w1 = filters[:, 0::2].reshape(C, -1), filters[:, 1::2].reshape(C, -1)
+    both, w1, rows = w0 + w1, -w1, w0.shape[1]
+    x = F.pad(x, (0, w - 1, 0, 2 + M % 2))
+    step = -(-B*T//-(-B*T//(_GEMM_FRAMES*torch.get_num_threads()))) # as equal parts as possible
+    for t in range(0, B*T, step):
+        n = min(step, B*T - t)
+        taps = x[:, t:t + n + w - 1].unfold(1, n, 1) # (mel, w, n): row k of a band is the band shifted by k frames
+        even, odd = taps[0::2], taps[1::2]
+        before, after, odd = ((even[:-1] - odd[:-1]).reshape(-1, n), (odd[:-1] - even[1:]).reshape(-1, n), odd[:-1].reshape(-1, n))
+        best, a, b = x.new_full((C, n), -torch.inf), x.new_empty(C, n), x.new_empty(C, n)
+        for f in range(0, n_positions, 2):
+            window = slice(f//2*w, f//2*w + rows)
+            torch.mm(w0, before[window], out=a)
+            if f + 1 < n_positions: torch.maximum(a, torch.mm(w1, after[window], out=b), out=a)
+            torch.maximum(best, a.addmm_(both, odd[window]), out=best)
         out.append(best)
-    return torch.cat(out, 1)
+    return torch.cat(out, 1).view(C, B, T)[..., :T - w + 1].transpose(0, 1)
 
+# %% ../nbs/30_backbones.ipynb #07e2e608
+def _flat_max(
+    x:Tensor,       # spectrograms, padded in time, (B, mel, frames + w - 1)
+    filters:Tensor, # (channels, w)
+    step:int=16,    # neighbouring frames that one product gives
+)->Tensor:          # (B, channels, frames)
+    "Maximum over mel bands of the correlation in time with each filter"
+    (C, w), (B, M, T) = filters.shape, x.shape
+    T = T - w + 1; n = -(-T//step)
+    band = x.new_zeros(w + step - 1, step, C)
+    for s in range(step): band[s:s + w, s] = filters.T
+    band = band.flatten(1)
+    windows = F.pad(x, (0, n*step - T)).unfold(-1, w + step - 1, step).transpose(0, 1).flatten(1, 2) # (mel, B·n, w + step − 1)
+    out = x.new_full((B*n, step*C), -torch.inf)
+    for i in range(0, B*n, 64): # rows that stay in the cache
+        best, z = out[i:i + 64], torch.empty_like(out[i:i + 64])
+        for m in range(M): torch.maximum(best, torch.mm(windows[m, i:i + 64], band, out=z), out=best)
+    return out.view(B, n*step, C)[:, :T].transpose(1, 2)
+
+# %% ../nbs/30_backbones.ipynb #4694a224
 def conv_extreme(
     x:Tensor,                # spectrogram, (B, mel, frames)
     weight:Tensor,           # filters, (C, 1, h, w)
@@ -71,7 +101,9 @@ def conv_extreme(
     "Largest (smallest where `sign` is −1) correlation of each filter over its frequency positions"
     x, w = F.pad(x, padding), weight*sign[:, None, None, None]
     use_gemm = x.device.type == 'cpu' and not torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
-    z = torch.stack([_sliding_max(i, w[:, 0]) for i in x]) if use_gemm else F.conv2d(x[:, None], w).amax(2)
+    if not use_gemm: z = F.conv2d(x[:, None], w).amax(2)
+    elif w.shape[2] == 1: z = _flat_max(x, w[:, 0, 0])
+    else: z = _tall_max(x, w[:, 0])
     return z*sign[:, None]
 
 # %% ../nbs/30_backbones.ipynb #6d2beae8
@@ -211,7 +243,7 @@ class PypiVgg(Backbone):
     def logits(self, x:Tensor)->Tensor: return mean_probability(self.taggram(self._mel(x)))
     def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]: return self.frames(x), self.logits(x)
 
-# %% ../nbs/30_backbones.ipynb #abe6fbd2
+# %% ../nbs/30_backbones.ipynb #61c85157
 def _varint(b:bytes, i:int)->tuple[int, int]:
     "Number at `i` in base 128, and the position behind it"
     n = shift = 0
@@ -231,9 +263,6 @@ def _fields(b:bytes)->list:
             value, i = b[i:i + size], i + size
         out.append((key >> 3, value))
     return out
-
-test_eq(_varint(b'\xac\x02', 0), (300, 2))
-test_eq(_fields(b'\x08\x96\x01\x12\x02hi'), [(1, 150), (2, b'hi')])
 
 # %% ../nbs/30_backbones.ipynb #29b0685f
 _CRC = np.arange(256, dtype=np.uint32)
