@@ -530,13 +530,14 @@ def main():
     parser = ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="groups or parts of names")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks at the same time, one core each (2)")
     args = parser.parse_args()
     chosen = [c for c in checks() if not args.only or any(o == c.group or o in c.name for o in args.only)]
     if args.list:
         return print("\n".join(f"{c.group} · {c.name}: {c.sentence}" for c in chosen))
     first = [c for c in chosen if c.group in ("structure", "corpus")]  # the corpus must stand before notebooks and steps use it
     passed = [report(c) for c in first]
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(args.jobs) as pool:
         passed += pool.map(report, [c for c in chosen if c not in first])
     if not all(passed):
         print("\nfailed: " + " · ".join(c.name for c, ok in zip(first + [c for c in chosen if c not in first], passed) if not ok))
