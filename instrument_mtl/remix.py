@@ -52,19 +52,26 @@ class Plan:
 # %% ../nbs/23_remix.ipynb #71cae822
 EQ_HZ = (80., 250., 800., 2000., 4500., 7500.)  # where the equaliser's gains stand
 
+@lru_cache(maxsize=8)
+def _eq_weights(n_fft:int)->tuple[Tensor, Tensor]:
+    "Frequencies in Hz (F,), and the weights (6, F) with which dB at EQ_HZ are interpolated over log frequency"
+    f = torch.linspace(0, SAMPLE_RATE/2, n_fft//2 + 1)
+    at = torch.tensor(EQ_HZ).log2(); lf = f.clamp(min=20.).log2()
+    pos = torch.bucketize(lf, at).clamp(1, 5)
+    w = ((lf - at[pos - 1])/(at[pos] - at[pos - 1])).clamp(0, 1)
+    return f, F.one_hot(pos - 1, 6).T*(1 - w) + F.one_hot(pos, 6).T*w
+
 def eq_response(
     eq_db:Tensor,      # gains at EQ_HZ, (..., 6) dB
     lowpass_hz:Tensor, # (...) Hz; 8000 or more: none
     n_fft:int,         # FFT length
 )->Tensor:             # magnitude, (..., n_fft//2 + 1)
     "Zero-phase response: dB interpolated over log frequency, and a 24 dB/octave low-pass"
-    f = torch.linspace(0, SAMPLE_RATE/2, n_fft//2 + 1, device=eq_db.device).clamp(min=20.)
-    at = torch.tensor(EQ_HZ, device=eq_db.device).log2()
-    pos = torch.bucketize(f.log2(), at).clamp(1, 5)
-    w = ((f.log2() - at[pos - 1])/(at[pos] - at[pos - 1])).clamp(0, 1)
-    eq = 10**((eq_db[..., pos - 1]*(1 - w) + eq_db[..., pos]*w)/20)
+    f, weights = (t.to(eq_db.device) for t in _eq_weights(n_fft))
+    eq = torch.exp2((eq_db @ weights)*(math.log2(10)/20))
     cut = torch.where(lowpass_hz < 8000, lowpass_hz, lowpass_hz.new_tensor(1e9))
-    return eq/(1 + (f/cut[..., None])**8).sqrt()
+    r2 = (f/cut[..., None]).square(); r8 = r2.square_().square_()
+    return eq*torch.rsqrt(1 + r8)
 
 @lru_cache(maxsize=8)
 def _room_noise(n:int, rooms:int=8)->Tensor:
