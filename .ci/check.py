@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
-import ast, json, math, os, re, shutil, signal, struct, subprocess, sys, tempfile, time, wave
+import ast, csv, json, math, os, re, shutil, signal, struct, subprocess, sys, tempfile, time, wave, zipfile
 
 import nbformat, yaml
 
@@ -344,30 +344,52 @@ def licences():
     "Every source, weight and dataset in data/*.yaml states its licence; what is fetched also its version and sha256"
     problems = []
 
-    def walk(where, node, inherited):
+    def walk(where, node, above):
+        "`above`: what the entries around this one say, which holds for this one too"
         if isinstance(node, list):
-            for i, item in enumerate(node):
-                walk(f"{where}[{i}]", item, inherited)
-        elif isinstance(node, dict):
-            inherited = {**inherited, **{k: v for k, v in node.items() if not isinstance(v, (dict, list)) or k in ("sha256", "files")}}
-            if "client" in node:
-                if not (inherited.get("sha256") or inherited.get("files")):
-                    problems.append(f"{where}: no sha256")
-                if not (inherited.get("version") or inherited.get("commit")):
-                    problems.append(f"{where}: no version or commit")
-                if not inherited.get("licence"):
-                    problems.append(f"{where}: no licence")
-            for key, value in node.items():
-                walk(f"{where}.{key}" if where else str(key), value, inherited)
+            node = dict(enumerate(node))
+        if not isinstance(node, dict):
+            return
+        said = {**above, **node}
+        if {"client", "inside", "obtain"} & node.keys() and not said.get("licence"):  # a source, a weight, a dataset
+            problems.append(f"{where}: no licence")
+        if "client" in node:
+            problems.extend(f"{where}: no {' or '.join(fields)}" for fields in (("version", "commit"), ("sha256", "files")) if not any(map(said.get, fields)))
+        if "obtain" in node and said.get("use") not in ("train-ok", "eval-only"):
+            problems.append(f"{where}: `use` is neither train-ok nor eval-only")
+        for key, value in node.items():
+            walk(f"{where}: {key}", value, said)
 
-    for path in sorted((ROOT / "data").glob("*.yaml")):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(content, (dict, list)):
-            problems.append(f"{path.name}: is empty")
-        walk(path.name, content, {})
-        if path.name == "sources.yaml" and "client" not in json.dumps(content, default=str):
-            problems.append("sources.yaml: names no source")
-    return sorted(set(problems))
+    about = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    for path in [p for p in files() if p.parts[0] == "data" and p.suffix == ".yaml"]:
+        walk(path.name, yaml.safe_load((ROOT / path).read_text(encoding="utf-8")), {})
+        if f"`{path.name}`" not in about:
+            problems.append(f"data/README.md does not say what {path.name} is")
+    for path in [p for p in files() if p.parts[0] == "data" and p.suffix == ".csv"]:
+        with open(ROOT / path, encoding="utf-8", newline="") as f:
+            rows = list(csv.DictReader(f))
+        if rows and "sha256" in rows[0]:
+            problems += [f"{path.name} line {i}: no licence or no sha256" for i, row in enumerate(rows, 2) if not (row.get("licence") and row["sha256"])]
+    return problems
+
+
+@structure
+def wheel():
+    "A built wheel holds all modules and all committed data, and works outside the checkout"
+    with tempfile.TemporaryDirectory() as folder:
+        copy, unpacked = Path(folder) / "copy", Path(folder) / "site"
+        for path in files():
+            (copy / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / path, copy / path)
+        problems = failed(*call(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, copy), lines=5)
+        if problems:
+            return problems
+        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as archive:
+            archive.extractall(unpacked)
+        missing = [p for p in files() if p.parts[0] in ("instrument_mtl", "data") and not (unpacked / "instrument_mtl" / p.relative_to("instrument_mtl" if p.parts[0] == "instrument_mtl" else ".")).exists()]
+        code = "from instrument_mtl import core; assert core.checkout() is None, core.checkout(); print(len(core.load_yaml('taxonomy.yaml')), core.__file__)"
+        status, printed = call(sys.executable, "-c", code, cwd=folder, PYTHONPATH=str(unpacked))
+        return [f"{p} is not in it (package_data in setup.py)" for p in missing] + failed(status, printed, lines=3)
 
 
 @structure
