@@ -413,6 +413,21 @@ def no_loose_ends():
 
 
 @structure
+def readable():
+    "Every YAML and JSON file can be read, and .ci/run and CI start the same tests as the README says"
+    problems = []
+    for path in [p for p in files() if p.suffix in (".yaml", ".yml", ".json")]:
+        try:
+            yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            problems.append(f"{path}: {' '.join(str(error).split())}")
+    for path, line in ((".ci/run", "make test"), (".github/workflows/ci.yml", "bash .ci/run")):
+        if line not in (ROOT / path).read_text(encoding="utf-8"):
+            problems.append(f"{path} does not call `{line}`")
+    return problems
+
+
+@structure
 def kernel():
     "The `python3` kernel that papermill starts is this environment's"
     from jupyter_client.kernelspec import KernelSpecManager
