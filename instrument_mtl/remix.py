@@ -372,12 +372,12 @@ class MixSampler:
         self.rows = {r['stem_id']: r for r in index.to_dict('records')}
         self.loudness = {s: np.asarray(store.rows[s]['loudness'], dtype=np.float32) for s in self.rows}
         rel = relations(index.instrument.fillna(''), self.instruments)
-        # class → sound source → stems; what is none of the instruments is background
+        # class → dataset → sound source → stems; what is none of the instruments is background
         groups = {}
         for row, r in zip(self.rows.values(), rel):
             for name in [k for k, v in zip(self.instruments, r) if v == 1] or ['']:
-                groups.setdefault(name, {}).setdefault(row['sound_source'] or row['track_id'], []).append(row['stem_id'])
-        self.groups = {k: list(v.values()) for k, v in groups.items()}
+                groups.setdefault(name, {}).setdefault(row['dataset'], {}).setdefault(row['sound_source'] or row['track_id'], []).append(row['stem_id'])
+        self.groups = {k: [list(sources.values()) for sources in v.values()] for k, v in groups.items()}
         lacking = [k for k in self.instruments if k not in self.groups]
         if lacking: raise DataError(f"The split {split!r} has no stem of {', '.join(lacking)}. It has: {', '.join(sorted(set(index.instrument)))}.")
         self.pieces = {t: list(g.stem_id) for t, g in index.groupby('track_id') if len(g) > 1}
@@ -413,7 +413,7 @@ class MixSampler:
         for _ in range(count):
             fresh = [c for c in classes if c not in used] or classes
             c = used[r.integers(len(used))] if used and r.random() < self.policy.double else fresh[r.integers(len(fresh))]
-            sources = self.groups[c]
+            sources = self.groups[c][r.integers(len(self.groups[c]))]
             stems = sources[r.integers(len(sources))]
             s = stems[r.integers(len(stems))]
             used.append(c); parts.append(self._part(r, s, self._window(r, s), target=-23.))
