@@ -468,7 +468,7 @@ def papermill(name, folder, parameters, timeout=1500):
     "Execute a step from another directory; (exit status, printed, executed notebook's path)"
     out = folder / f"{name}.ipynb"
     options = [o for k, v in {"out_dir": folder / "run", **parameters}.items() for o in ("-p", k, v)]
-    return *call("papermill", NBS / f"{name}.ipynb", out, *options, "--no-progress-bar", cwd=folder, timeout=timeout), out
+    return *call("papermill", NBS / f"{name}.ipynb", out, *options, "--no-progress-bar", "--start-timeout", 300, cwd=folder, timeout=timeout), out
 
 
 def short_run(name):
