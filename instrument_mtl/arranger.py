@@ -750,7 +750,7 @@ def read_midi(
     import io, mido
     name = piece_id or (Path(source).stem if isinstance(source, (str, Path)) else 'midi')
     try: mid = mido.MidiFile(file=io.BytesIO(source) if isinstance(source, bytes) else open(source, 'rb'), clip=True)
-    except (OSError, EOFError, ValueError, KeyError, IndexError) as e: raise DataError(f"{name!r} cannot be read as a MIDI file ({e or type(e).__name__}).") from None
+    except Exception as e: raise DataError(f"{name!r} cannot be read as a MIDI file ({e or type(e).__name__}).") from None
     now, program, loud, sounding, parts, tempo = 0., [0]*16, [1.]*16, {}, {}, 500000
     def end(key, t):
         onset, velocity, prog = sounding.pop(key)
