@@ -25,10 +25,11 @@ from .training import Evaluation, Run, evaluate, fit, multitask_learner
 def open_store(
     dataset:str='corpus', # see above; several joined by '+'
     folder:str='',        # where the user's dataset lies; '' for what the project makes itself
+    hours:float|None=None,# how much of the embedded corpus; None: its tier's own size
 )->StemStore:
     "The stems of a dataset, decoded"
     from instrument_mtl.corpus import prepare_corpus
-    own = {'corpus': lambda: prepare_corpus('mini'), 'corpus-full': lambda: prepare_corpus('full'), 'recordings': _recordings, 'synthetic': _synthetic}
+    own = {'corpus': lambda: prepare_corpus('mini', hours=hours), 'corpus-full': lambda: prepare_corpus('full', hours=hours), 'recordings': _recordings, 'synthetic': _synthetic}
     if dataset in own: return own[dataset]()
     from instrument_mtl.datasets import DATASETS, load_dataset
     for name in dataset.split('+'): one_of(name, [*own, *DATASETS], 'dataset')

@@ -6,11 +6,11 @@
 __all__ = ['MixLoader', 'mix_loaders']
 
 # %% ../nbs/24_loaders.ipynb #a2ae1a4b
-import numpy as np, torch
+import torch
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from .core import derive_seed
-from .remix import Mix, MixSampler, RemixPolicy, mix_batch, read_plan
+from .remix import Mix, MixSampler, RemixPolicy, mix_batch, read_plans
 
 # %% ../nbs/24_loaders.ipynb #e8504383
 class MixLoader(DataLoader):
@@ -31,10 +31,7 @@ class MixLoader(DataLoader):
 
     def create_item(self, i): return self.sampler.plan(derive_seed(self.seed, 0 if self.fixed else self.epoch, i))
 
-    def create_batch(self, plans):
-        x = np.zeros((len(plans), max(len(p.parts) for p in plans), plans[0].n), np.float32)
-        for b, p in enumerate(plans): x[b, :len(p.parts)] = read_plan(p, self.sampler.store)
-        return torch.from_numpy(x), plans
+    def create_batch(self, plans): return read_plans(plans, self.sampler.store), plans
 
     def _mix(self, batch):
         mix = mix_batch(*batch, self.sampler.instruments)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EQ_HZ', 'ACTIVITY_HOP', 'ACTIVITY_FRAME', 'PRESENT_DBFS', 'PRESENT_LU', 'Part', 'Plan', 'eq_response',
            'room_response', 'saturate', 'limiter_gain', 'relations', 'activation_confidence', 'activity_curves', 'Mix',
-           'read_plan', 'process_parts', 'mix_batch', 'make_mixes', 'synth_store', 'RemixPolicy', 'MixSampler',
-           'plot_mix']
+           'read_plan', 'process_parts', 'mix_batch', 'read_plans', 'make_mixes', 'synth_store', 'RemixPolicy',
+           'MixSampler', 'plot_mix']
 
 # %% ../nbs/23_remix.ipynb #1ee7025f
 import math
@@ -154,17 +154,17 @@ def _smoother(frames:int)->Tensor:
     return torch.tensor(filtfilt(*butter(2, 0.075), np.eye(frames), axis=0).copy(), dtype=torch.float32) if frames > 9 else torch.eye(frames)
 
 def activity_curves(
-    parts:Tensor,   # stems as mixed, (B, S, n); silence where there is none
-    n_stems:Tensor, # how many of them are stems, (B,)
-)->Tensor:          # (B, S, frames) in 0…1, one value every 46.4 ms
+    parts:Tensor, # stems as mixed, (P, n), all stems of all mixes one after another
+    of:Tensor,    # which mix each belongs to, (P,)
+    n_mixes:int,
+)->Tensor:        # (P, frames) in 0…1, one value every 46.4 ms
     "Activation confidence of a batch of remixed windows"
-    B, S, n = parts.shape
     window = torch.hann_window(ACTIVITY_FRAME + 2, periodic=False, device=parts.device)[1:-1]/ACTIVITY_FRAME
-    v = F.pad(parts.clamp(min=0).sqrt(), (ACTIVITY_FRAME//2, ACTIVITY_FRAME//2)).view(B*S, 1, -1)
-    H = F.conv1d(v, window[None, None], stride=ACTIVITY_HOP).view(B, S, -1)
-    E0 = H.sum(1, keepdim=True)
-    H = n_stems.view(-1, 1, 1)*H/E0.amax(-1, keepdim=True).clamp(min=1e-12)
-    H = H*(E0 >= 0.01) @ _smoother(H.shape[-1]).to(H.device).T
+    v = F.pad(parts.clamp(min=0).sqrt_(), (ACTIVITY_FRAME//2, ACTIVITY_FRAME//2))[:, None]
+    H = F.conv1d(v, window[None, None], stride=ACTIVITY_HOP)[:, 0]
+    E0 = H.new_zeros(n_mixes, H.shape[1]).index_add_(0, of, H)
+    n_stems = torch.bincount(of, minlength=n_mixes).to(H.dtype)
+    H = H*(n_stems[:, None]/E0.amax(-1, keepdim=True).clamp(min=1e-12)*(E0 >= 0.01))[of] @ _smoother(H.shape[-1]).to(H.device).T
     return torch.sigmoid(20*(H - 0.15))
 
 # %% ../nbs/23_remix.ipynb #fcddfe56
@@ -172,7 +172,6 @@ def activity_curves(
 class Mix:
     "A batch of mixes and the truth about K instruments in them"
     audio: Tensor           # (B, n) the mixes
-    stems: Tensor           # (B, K, n) each instrument alone, as it is in the mix
     presence: Tensor        # (B, K) 1 or 0
     presence_known: Tensor  # (B, K) bool: False where the labels do not say
     level_lu: Tensor        # (B, K) loudness relative to the mix in LU; NaN where undefined
@@ -182,9 +181,14 @@ class Mix:
     level_curve_lu: Tensor  # (B, K, blocks) momentary loudness (400 ms, every 100 ms) minus the mix's loudness; NaN where absent
     loudness_lufs: Tensor   # (B,) of the mix
     instruments: list       # K names
-    parts: Tensor = None    # (B, S, n) every stem as it is in the mix
+    signals: Tensor         # (U, n) every different signal of an instrument; a violin is also the strings
+    signal_at: Tensor       # (B, K) which of them; −1 where there is none
     plans: list = None
     def __len__(self): return len(self.audio)
+    @property
+    def stems(self)->Tensor:
+        "Each instrument alone, as it is in the mix, (B, K, n)"
+        return self.signals[self.signal_at.clamp(min=0)]*(self.signal_at >= 0)[..., None]
 
 def read_plan(
     plan:Plan,
@@ -237,33 +241,35 @@ def process_parts(
 
 # %% ../nbs/23_remix.ipynb #1c8c7b07
 def mix_batch(
-    x:Tensor,          # windows as read, (B, S, n), zeros where a mix has fewer stems
+    x:Tensor,          # windows as read: (P, n), the parts of all plans one after another; or (B, S, n), padded
     plans:list,        # B plans
     instruments:list,  # K taxonomy nodes
 )->Mix:
     "Process, sum, and measure"
-    B, S, n = x.shape; dev = x.device
+    B, n, dev = len(plans), x.shape[-1], x.device
     at = [(b, i) for b, plan in enumerate(plans) for i in range(len(plan.parts))]
-    bs, ss = (torch.tensor(v, device=dev) for v in zip(*at))
-    heard, ear = process_parts(x[bs, ss], [plans[b].parts[i] for b, i in at], [plans[b].seed % 8 for b, _ in at])
-    parts, weighted = x.new_zeros(B, S, n), x.new_zeros(B, S, n)
-    parts[bs, ss], weighted[bs, ss] = heard, ear
+    if x.ndim == 3: x = x[tuple(torch.tensor(v, device=dev) for v in zip(*at))]
+    of = torch.tensor([b for b, _ in at], device=dev)
+    number = lambda get: torch.tensor([get(p) for p in plans], dtype=torch.float32, device=dev)
+    parts, weighted = process_parts(x, [plans[b].parts[i] for b, i in at], [plans[b].seed % 8 for b, _ in at])
+    total = lambda y: y.new_zeros(B, n).index_add_(0, of, y)
     # everything that changes the sum comes before any label
-    scale = torch.tensor([10**(p.level_db/20) for p in plans], dtype=torch.float32, device=dev)[:, None]
-    press = torch.tensor([p.limiter_db for p in plans], dtype=torch.float32, device=dev)
-    limited = press.nonzero()[:, 0]
-    if len(limited):
-        parts[limited] *= limiter_gain(parts[limited].sum(1), press[limited])[:, None]
-        weighted[limited] = k_weight(parts[limited])
-    parts, weighted = parts.mul_(scale[..., None]), weighted.mul_(scale[..., None])
-    audio, audio_weighted = parts.sum(1), weighted.sum(1)
-    noisy = torch.tensor([p.noise_db for p in plans], dtype=torch.float32, device=dev)
+    press, noisy = number(lambda p: p.limiter_db), number(lambda p: p.noise_db)
+    if (press > 0).any():
+        gain = limiter_gain(total(parts)[press > 0], press[press > 0])
+        row = torch.cumsum(press > 0, 0) - 1
+        hit = (press > 0)[of]
+        parts[hit] = parts[hit]*gain[row[of[hit]]]
+        weighted[hit] = k_weight(parts[hit])
+    scale = number(lambda p: 10**(p.level_db/20))[of, None]
+    parts, weighted = parts.mul_(scale), weighted.mul_(scale)
+    audio, audio_weighted = total(parts), total(weighted)
     noisy_at = noisy.isfinite().nonzero()[:, 0]
     if len(noisy_at):
         rms = audio[noisy_at].square().mean(1, keepdim=True).sqrt()
         noise = torch.stack([_noise(n, plans[b].seed) for b in noisy_at]).to(dev)*rms*10**(noisy[noisy_at, None]/20)
         audio[noisy_at] += noise; audio_weighted[noisy_at] += k_weight(noise)
-    return _measure(audio, audio_weighted, parts, weighted, plans, instruments)
+    return _measure(audio, audio_weighted, parts, weighted, of, plans, instruments)
 
 def _noise(n:int, seed:int)->Tensor:
     "Pink noise of unit RMS"
@@ -274,39 +280,58 @@ def _noise(n:int, seed:int)->Tensor:
 # %% ../nbs/23_remix.ipynb #54e51771
 PRESENT_DBFS, PRESENT_LU = -60., -40.  # an instrument is audible above both: RMS, and loudness relative to the mix
 
-def _measure(audio, audio_weighted, parts, weighted, plans, instruments)->Mix:
+def _signals(parts, weighted, members)->tuple[Tensor, Tensor, list]:
+    "The different sums of parts that `members` (lists of part numbers) name: signals, K-weighted signals, and for each member list its number or −1"
+    numbers, sums = {(i,): i for i in range(len(parts))}, []
+    for m in members:
+        if len(m) > 1 and tuple(m) not in numbers: numbers[tuple(m)] = len(parts) + len(sums); sums.append(m)
+    if sums:
+        add = lambda y: torch.cat([y] + [y[m].sum(0, keepdim=True) for m in sums])
+        parts, weighted = add(parts), add(weighted)
+    return parts, weighted, [numbers[tuple(m)] if m else -1 for m in members]
+
+def _measure(audio, audio_weighted, parts, weighted, of, plans, instruments)->Mix:
     "The truth, from the very signals that were summed"
-    B, S, n = parts.shape; dev = parts.device
-    rel = torch.zeros(B, S, len(instruments), dtype=torch.int8)
-    for b, plan in enumerate(plans): rel[b, :len(plan.parts)] = torch.from_numpy(relations([p.instrument for p in plan.parts], instruments))
-    rel = rel.to(dev); member = (rel == 1).float()
-    stems = member.mT @ parts
-    power = block_power(member.mT @ weighted, weighted=False)
-    mix_lufs = gated_loudness(block_power(audio_weighted, weighted=False))
+    B, K, dev = len(plans), len(instruments), parts.device
+    labels = [p.instrument for plan in plans for p in plan.parts]
+    rel = torch.from_numpy(relations(labels, instruments)).view(len(labels), K).to(dev)
+    first = np.cumsum([0] + [len(p.parts) for p in plans])
+    is_one = (rel == 1).cpu().numpy()
+    members = [[int(i) for i in np.flatnonzero(is_one[first[b]:first[b + 1], k]) + first[b]] for b in range(B) for k in range(K)]
+    signals, ear, numbers = _signals(parts, weighted, members)
+    at = torch.tensor(numbers, device=dev).view(B, K); some = at >= 0
+    nan = audio.new_tensor(float('nan'))
+    of_pair = lambda v: torch.where(some.view(B, K, *[1]*(v.ndim - 1)), v[at.clamp(min=0)], nan)
     rms = lambda y: 20*torch.log10(torch.linalg.vector_norm(y, dim=-1)/y.shape[-1]**.5)
-    level, rms_db = gated_loudness(power) - mix_lufs[:, None], rms(stems) - rms(audio)[:, None]
-    quiet = ~mix_lufs.isfinite()[:, None]
-    presence = (rms(stems) > PRESENT_DBFS) & ~(level < PRESENT_LU) & ~quiet & member.any(1)
-    maybe = ((rel == -1)*(parts.square().mean(-1) > 0)[..., None]).any(1)
+    power, stem_rms = block_power(ear, weighted=False), rms(signals)
+    mix_lufs = gated_loudness(block_power(audio_weighted, weighted=False))
+    level, dbfs = of_pair(gated_loudness(power)) - mix_lufs[:, None], of_pair(stem_rms)
+    presence = some & (dbfs > PRESENT_DBFS) & ~(level < PRESENT_LU) & mix_lufs.isfinite()[:, None]
+    heard = (stem_rms[:len(parts)] > -120)[:, None]
+    any_of = lambda test: torch.zeros(B, K, dtype=torch.int32, device=dev).index_add_(0, of, test.int()) > 0
+    maybe = any_of((rel == -1) & heard)
     bleed = torch.tensor([any(p.bleed for p in plan.parts) for plan in plans], device=dev)[:, None]
     known = presence | ~(maybe | bleed)
     defined = presence & ~maybe & level.isfinite()
-    nan = level.new_tensor(float('nan'))
-    gains = torch.tensor([[p.gain_db for p in plan.parts] + [0.]*(S - len(plan.parts)) for plan in plans], dtype=torch.float32, device=dev)
-    gain = torch.where((member.sum(1) == 1) & presence, torch.einsum('bs,bsk->bk', gains, member), nan)
-    n_stems = torch.tensor([len(p.parts) for p in plans], device=dev)
-    curves = activity_curves(parts, n_stems)
-    activity = (curves[:, :, None]*member[..., None]).amax(1)
-    curve_lu = torch.where(presence[..., None], power_to_lufs(power.clamp(min=1e-12)) - mix_lufs[:, None, None], nan)
-    return Mix(audio, stems, presence.float(), known, torch.where(defined, level, nan), torch.where(defined, rms_db, nan), gain,
-               activity*presence[..., None], curve_lu, mix_lufs, list(instruments), parts, plans)
+    gains = torch.tensor([p.gain_db for plan in plans for p in plan.parts], dtype=torch.float32, device=dev)
+    single = some & (at < len(parts))
+    gain = torch.where(single & presence, gains[at.clamp(0, len(parts) - 1)], nan)
+    curves = activity_curves(parts, of, B)
+    activity = torch.zeros(B, K, curves.shape[1], device=dev)
+    for n, m in enumerate(members):
+        if m: activity[n//K, n % K] = curves[m].amax(0)
+    curve_lu = torch.where(presence[..., None], power_to_lufs(of_pair(power).clamp(min=1e-12)) - mix_lufs[:, None, None], nan)
+    rms_db = dbfs - rms(audio)[:, None]
+    return Mix(audio, presence.float(), known, torch.where(defined, level, nan), torch.where(defined, rms_db, nan), gain,
+               activity*presence[..., None], curve_lu, mix_lufs, list(instruments), signals, at, plans)
+
+def read_plans(plans:list, store:StemStore)->Tensor:
+    "The windows of several plans, (P, n)"
+    return torch.from_numpy(np.concatenate([read_plan(p, store) for p in plans]))
 
 def make_mixes(plans:list, store:StemStore, instruments:list, device='cpu')->Mix:
     "Plans to mixes: read, process, sum, measure"
-    S = max(len(p.parts) for p in plans)
-    x = np.zeros((len(plans), S, plans[0].n), np.float32)
-    for b, p in enumerate(plans): x[b, :len(p.parts)] = read_plan(p, store)
-    return mix_batch(torch.from_numpy(x).to(device), plans, instruments)
+    return mix_batch(read_plans(plans, store).to(device), plans, instruments)
 
 # %% ../nbs/23_remix.ipynb #172aa89f
 def synth_store(
@@ -363,6 +388,7 @@ class MixSampler:
         seconds:float=3.,               # length of a mix
         policy:RemixPolicy|None=None,
         index:pd.DataFrame|None=None,   # rows to use in place of the store's own
+        lenient:bool=False,             # an instrument without a stem is left out of the draw; default: an error
     ):
         self.store, self.instruments, self.policy, self.n = store, list(instruments), policy or RemixPolicy(), int(seconds*SAMPLE_RATE)
         index = store.index if index is None else index
@@ -379,7 +405,7 @@ class MixSampler:
                 groups.setdefault(name, {}).setdefault(row['dataset'], {}).setdefault(row['sound_source'] or row['track_id'], []).append(row['stem_id'])
         self.groups = {k: [list(sources.values()) for sources in v.values()] for k, v in groups.items()}
         lacking = [k for k in self.instruments if k not in self.groups]
-        if lacking: raise DataError(f"The split {split!r} has no stem of {', '.join(lacking)}. It has: {', '.join(sorted(set(index.instrument)))}.")
+        if lacking and not lenient: raise DataError(f"The split {split!r} has no stem of {', '.join(lacking)}. It has: {', '.join(sorted(set(index.instrument)))}.")
         self.pieces = {t: list(g.stem_id) for t, g in index.groupby('track_id') if len(g) > 1}
         self._pieces = list(self.pieces.values())
 

@@ -124,8 +124,10 @@ class Descriptors(Task):
         return _Read(PerInstrument(n_instruments, regions.width, len(self.names), mask))
     def target(self, mix):
         there = mix.level_lu.isfinite() & (mix.level_lu > -25)
-        out = mix.stems.new_full((*there.shape, len(self.names)), float('nan'))
-        if there.any(): out[there] = to_target(describe(mix.stems[there], self.names), self.names)
+        out = mix.audio.new_full((*there.shape, len(self.names)), float('nan'))
+        if there.any():
+            which, back = mix.signal_at[there].unique(return_inverse=True)  # a violin is also the strings: described once
+            out[there] = to_target(describe(mix.signals[which], self.names), self.names)[back]
         return _defined(out.clamp(-5, 5))
     def loss(self, pred, target, mask): return masked_mean(F.smooth_l1_loss(pred, target, reduction='none'), mask)
     def metrics(self, pred, target, mask, instruments):

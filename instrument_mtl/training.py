@@ -233,20 +233,12 @@ def evaluate(
     return Evaluation({n: cat(v) for n, v in preds.items()}, {n: tuple(cat(v) for v in t) for n, t in targets.items()}, model.instruments, model.tasks)
 
 # %% ../nbs/33_training.ipynb #356ef610
-def cache_features(
-    model:MultiTaskModel, # its features and targets are computed
-    loader:MixLoader,     # which mixes
-    folder,               # where the shards are
-    per_shard:int=512,
-    progress:bool=True,
-)->Path:
-    "Frames, clip features and targets of a loader's mixes as safetensors shards; an interrupted call goes on with the next shard"
+def _cache_part(model, loader, folder, per_shard, starts, progress):
+    "The shards that begin at `starts`"
     from tqdm.auto import tqdm
-    folder, n = Path(folder), len(loader.dataset)
-    features = model.features.eval()
-    starts = range(0, n, per_shard)
+    features, n = model.features.eval(), len(loader.dataset)
     for a in tqdm(starts, desc=f'features of {n} mixes', disable=not progress):
-        path = folder/f'{a:08d}.safetensors'
+        path = Path(folder)/f'{a:08d}.safetensors'
         if path.exists(): continue
         parts = []
         for b in range(a, min(a + per_shard, n), loader.bs):
@@ -255,7 +247,29 @@ def cache_features(
             with torch.no_grad(): heard = features(x)
             parts.append(dict(frames=heard.frames.half(), clip=heard.clip.half(), **{f'{t}.{w}': v for t, pair in y.items() for w, v in zip(('target', 'mask'), pair)}))
         with atomic_path(path) as tmp: save_file({k: torch.cat([p[k].cpu() for p in parts]).contiguous() for k in parts[0]}, tmp)
-    return folder
+
+def _single_thread(*args):
+    torch.set_num_threads(1)
+    _cache_part(*args)
+
+def cache_features(
+    model:MultiTaskModel, # its features and targets are computed
+    loader:MixLoader,     # which mixes
+    folder,               # where the shards are
+    per_shard:int=512,
+    n_jobs:int=1,         # processes of one thread each, which on a CPU beats one process of many threads
+    progress:bool=True,
+)->Path:
+    "Frames, clip features and targets of a loader's mixes as safetensors shards; an interrupted call goes on with the next shard"
+    import multiprocessing
+    starts = [a for a in range(0, len(loader.dataset), per_shard) if not (Path(folder)/f'{a:08d}.safetensors').exists()]
+    if n_jobs == 1 or len(starts) < 2: _cache_part(model, loader, folder, per_shard, starts, progress)
+    else:
+        jobs = [multiprocessing.get_context('fork').Process(target=_single_thread, args=(model, loader, folder, per_shard, starts[j::n_jobs], progress and j == 0)) for j in range(n_jobs)]
+        for j in jobs: j.start()
+        for j in jobs: j.join()
+        if any(j.exitcode for j in jobs): raise DataError(f"A process that computed features for {str(folder)!r} ended with status {max(abs(j.exitcode) for j in jobs)}; call again to go on.")
+    return Path(folder)
 
 class FeatureLoader:
     "Batches `((frames, clip), targets)` of cached features, shuffled or in order; what fastai's `Learner` needs of a loader"
