@@ -50,7 +50,7 @@ def structure(function):
 
 def call(*command, cwd=ROOT, timeout=900, **env):
     "(exit status, what it printed); a command that hangs is ended with all it started"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "JUPYTER_PREFER_ENV_PATH": "1",
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "JUPYTER_PREFER_ENV_PATH": "1",
                    "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **env}
     process = subprocess.Popen([str(c) for c in command], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
@@ -454,7 +454,7 @@ def corpus_twice():
 
 
 def notebook_tests(name):
-    return failed(*call("nbdev_test", "--path", NBS / f"{name}.ipynb", "--n_workers", "0"))
+    return failed(*call("nbdev_test", "--path", NBS / f"{name}.ipynb", "--n_workers", "0", MPLBACKEND="Agg"))
 
 
 def strict_json(text):
