@@ -233,11 +233,10 @@ def evaluate(
     return Evaluation({n: cat(v) for n, v in preds.items()}, {n: tuple(cat(v) for v in t) for n, t in targets.items()}, model.instruments, model.tasks)
 
 # %% ../nbs/33_training.ipynb #356ef610
-def _cache_part(model, loader, folder, per_shard, starts, progress):
+def _cache_part(model, loader, folder, per_shard, starts):
     "The shards that begin at `starts`"
-    from tqdm.auto import tqdm
     features, n = model.features.eval(), len(loader.dataset)
-    for a in tqdm(starts, desc=f'features of {n} mixes', disable=not progress):
+    for a in starts:
         path = Path(folder)/f'{a:08d}.safetensors'
         if path.exists(): continue
         parts = []
@@ -262,12 +261,17 @@ def cache_features(
 )->Path:
     "Frames, clip features and targets of a loader's mixes as safetensors shards; an interrupted call goes on with the next shard"
     import multiprocessing
+    from tqdm.auto import tqdm
     starts = [a for a in range(0, len(loader.dataset), per_shard) if not (Path(folder)/f'{a:08d}.safetensors').exists()]
-    if n_jobs == 1 or len(starts) < 2: _cache_part(model, loader, folder, per_shard, starts, progress)
+    bar = tqdm(starts, desc=f'features of {len(loader.dataset)} mixes', disable=not progress)
+    if n_jobs == 1 or len(starts) < 2: _cache_part(model, loader, folder, per_shard, bar)
     else:
-        jobs = [multiprocessing.get_context('fork').Process(target=_single_thread, args=(model, loader, folder, per_shard, starts[j::n_jobs], progress and j == 0)) for j in range(n_jobs)]
+        jobs = [multiprocessing.get_context('fork').Process(target=_single_thread, args=(model, loader, folder, per_shard, starts[j::n_jobs])) for j in range(n_jobs)]
         for j in jobs: j.start()
-        for j in jobs: j.join()
+        while any(j.is_alive() for j in jobs):
+            jobs[0].join(2)
+            bar.n = sum((Path(folder)/f'{a:08d}.safetensors').exists() for a in starts); bar.refresh()
+        bar.close()
         if any(j.exitcode for j in jobs): raise DataError(f"A process that computed features for {str(folder)!r} ended with status {max(abs(j.exitcode) for j in jobs)}; call again to go on.")
     return Path(folder)
 
