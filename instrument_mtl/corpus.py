@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['PLAYERS', 'ENGINES', 'TIERS', 'PIECES', 'CATALOGUES', 'SoundFontTable', 'Voice', 'SoundFontPlayer', 'synth_player',
-           'recipe', 'voices', 'source_counts', 'Job', 'choose_voice', 'make_piece', 'render_job', 'plan',
-           'prepare_corpus', 'catalogue', 'average']
+           'read_patch', 'drum_key', 'read_hydrogen', 'recipe', 'sources_of', 'voices', 'source_counts', 'Job',
+           'choose_voice', 'make_piece', 'render_job', 'plan', 'prepare_corpus', 'catalogue', 'wad_midis', 'mma_pieces',
+           'average']
 
 # %% ../nbs/22_corpus.ipynb #9f18f05d
 import json, os, shutil, struct, time, zlib
 from collections import Counter, defaultdict
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -276,21 +277,96 @@ class _LazyNote(SampledNote):
 
 PLAYERS['synth'] = lambda v: synth_player(*v.args)
 
+# %% ../nbs/22_corpus.ipynb #49479a90
+def read_patch(
+    path,       # a Gravis .pat file
+    hold_s=3.,  # looped samples are prolonged to this length
+)->list:        # of `SampledNote`
+    "The samples of a Gravis patch"
+    data, at, out = Path(path).read_bytes(), 129 + 63 + 47, []
+    if data[:11] != b'GF1PATCH110': raise DataError(f"{str(path)!r} is not a Gravis patch.")
+    for _ in range(data[129 + 63 + 6]):  # number of samples in the first layer
+        size, lo, hi, rate = struct.unpack('<IIIH', data[at + 8:at + 22])
+        root, modes, body = struct.unpack('<I', data[at + 30:at + 34])[0]/1000, data[at + 55], data[at + 96:at + 96 + size]
+        x = np.frombuffer(body, '<i2' if modes & 1 else 'i1').astype(np.float32)/(32768 if modes & 1 else 128)
+        if modes & 2:  # unsigned
+            x = np.where(x < 0, x + 1, x - 1)
+        width = 2 if modes & 1 else 1
+        if modes & 4 and hi > lo + 8:
+            loop, times = x[lo//width:hi//width], int(np.ceil((hold_s*rate - lo/width)/max(1, (hi - lo)/width)))
+            if modes & 8: loop = np.concatenate([loop, loop[::-1]])
+            x = np.concatenate([x[:lo//width], np.tile(loop, max(1, min(times, 4000)))])
+        if len(x) > 32 and np.abs(x).max() > 0 and root > 8: out.append(SampledNote(69 + 12*np.log2(root/440), x, sample_rate=int(rate)))
+        at += 96 + size
+    return out
+
+def _plucked_like(program): return program_facts(program)['manner'] in ('mallets', 'plucked', 'guitar', 'bass') or program < 9 or program in (45, 46, 47)
+
+def _patch_player(v):
+    path, program = v.args
+    return NoteSampler(read_patch(path), sustain=not _plucked_like(program), release_s=.15 if _plucked_like(program) else .09, max_shift=30)
+
+def _patch_kit(v): return NoteSampler([replace(n, pitch=int(Path(p).name[:3])) for p in sorted(Path(v.args[0]).glob('*.pat')) for n in read_patch(p, 0)], is_drum=True)
+
+def _notes_player(v):
+    folder, held = v.args
+    return NoteSampler.from_folder(folder, sustain=held, release_s=.12)
+
+PLAYERS |= dict(patch=_patch_player, patch_kit=_patch_kit, notes=_notes_player)
+
+# %% ../nbs/22_corpus.ipynb #d8f59354
+_drum_words = [('(kick|bass ?drum|bd|stomp|thump)', 36), ('(rim|stick|side ?st)', 37), ('snare|snr|^sd', 38), ('clap', 39), ('(pedal|foot).*(h|hat)|(h|hat).*(pedal|foot| pd)', 44), ('(open|ohh|op\\b|swish).*(h|hat)|(hh|hat).*(open| op)|ohh', 46),
+    ('hh|hi.?hat|\\bhat', 42), ('bell|cup', 53), ('ride', 51), ('splash', 55), ('china', 52), ('crash|cymbal', 49), ('(floor|low|lo|tom ?3).*|.*tom.*(low|floor|lo\\b|3)', 41), ('tom.*(mid|2)', 45), ('tom', 48),
+    ('cow', 56), ('tamb', 54), ('bongo hi', 60), ('bongo lo', 61), ('slap', 62), ('clave', 75), ('marac|shak', 70), ('wood.*hi', 76), ('wood', 77), ('mute', 62), ('head', 63), ('snap', 39)]
+
+def drum_key(name:str)->int|None:
+    "General MIDI key of a drum from its name, or None"
+    import re
+    name = name.lower().replace('_', ' ')
+    if 'tom' in name: return 41 if re.search('floor|low|lo$| 3|14|16', name) else 45 if re.search('mid|2', name) else 48
+    return next((k for pattern, k in _drum_words if not pattern.startswith('(floor') and re.search(pattern, name)), None)
+
+def read_hydrogen(
+    folder, # of a Hydrogen kit
+)->list:    # of `SampledNote`
+    "The drums of a Hydrogen kit whose names say what they are"
+    import re
+    from html import unescape
+    text, out = (Path(folder)/'drumkit.xml').read_text(errors='replace'), []
+    for body in re.findall(r'<instrument>(.*?)</instrument>', text, re.S):
+        name = (re.search(r'<name>(.*?)</name>', body) or [0, ''])[1]
+        key = drum_key(unescape(name))
+        if key is None: continue
+        layers = re.findall(r'<layer>(.*?)</layer>', body, re.S) or [body]
+        for layer in layers:
+            file, top = re.search(r'<filename>(.*?)</filename>', layer), re.search(r'<max>(.*?)</max>', layer)
+            if file and (Path(folder)/unescape(file[1])).exists(): out.append(SampledNote(key, Path(folder)/unescape(file[1]), int(np.clip(127*float(top[1]) if top else 127, 1, 127))))
+    if not out: raise DataError(f"The Hydrogen kit {str(folder)!r} names no drum that is known.")
+    return out
+
+def _hydrogen_player(v): return NoteSampler(read_hydrogen(v.args[0]), is_drum=True, dynamic_db=24)
+def _one_shot_player(v): return NoteSampler([SampledNote(k, p) for k, ps in v.args for p in ps], is_drum=True)
+
+PLAYERS |= dict(hydrogen=_hydrogen_player, one_shots=_one_shot_player)
+
 # %% ../nbs/22_corpus.ipynb #cad3e33c
 def _sf2_voices(spec, folder)->list:
     "Voices of one SoundFont of a tier's table"
     path = Path(folder)/spec['file']
     names, out = SoundFontTable(path).presets, []
     common = dict(maker=spec['maker'], licence=spec['licence'], kind='sf2')
-    for split, programs in spec.get('programs', {}).items():
-        for program in programs:
+    programs = dict(spec.get('programs', {}))
+    if 'all_programs' in spec: programs[spec['all_programs']] = [p for p in range(119) if p not in (55, 112, 117, 118) and p not in spec.get('without', [])]
+    for split, numbers in programs.items():
+        for program in numbers:
             name = names.get((0, program))
             if name is None: continue
             out.append(Voice(gm_instrument(program), f"{spec['source']}:0:{program}", split=split, args=(str(path), 0, program), program=program, label=name, **common))
     for kit in spec.get('kits', []):
-        name, keys, node = names.get((128, kit['program'])), tuple(kit.get('keys', ())) or None, kit.get('node', 'drum_set')
+        bank, keys, node = kit.get('bank', 128), tuple(kit.get('keys', ())) or None, kit.get('node', 'drum_set')
+        name = names.get((bank, kit['program']))
         if name is None: continue
-        out.append(Voice(node, f"{spec['source']}:128:{kit['program']}:{node}:{kit['split']}", split=kit['split'], args=(str(path), 128, kit['program'], True, keys), label=name, is_drum=True, **common))
+        out.append(Voice(node, f"{path.stem}:{bank}:{kit['program']}:{node}:{kit['split']}", split=kit['split'], args=(str(path), bank, kit['program'], True, keys), label=name, is_drum=True, **common))
     return out
 
 def _synth_voices(spec)->list:
@@ -303,19 +379,53 @@ def _synth_voices(spec)->list:
     return out
 
 # %% ../nbs/22_corpus.ipynb #b70acd3b
+def _notes_voices(spec, folder_of)->list:
+    "Voices of folders of recorded notes"
+    return [Voice(n['node'], n['source'], spec['maker'], spec['split'], spec['licence'], 'notes', (str(folder_of(n['source'])), n.get('held', False)), n['program'], n['source']) for n in spec['sets']]
+
+def _patch_voices(spec, folder)->list:
+    "Voices of a folder of Gravis patches, named by General MIDI program"
+    root, common = Path(folder)/spec['folder'], dict(maker=spec['maker'], split=spec['split'], licence=spec['licence'])
+    out = [Voice(gm_instrument(int(p.name[:3])), f"{spec['source']}:{p.stem}", kind='patch', args=(str(p), int(p.name[:3])), program=int(p.name[:3]), label=p.stem, **common)
+           for p in sorted(root.glob('Tone_000/*.pat')) if int(p.name[:3]) < 116]
+    kit = lambda node: Voice(node, f"{spec['source']}:kit:{node}", kind='patch_kit', args=(str(root/'Drum_000'),), label='Drum_000', is_drum=True, **common)
+    return out + [kit('drum_set')]
+
+def _kit_voices(spec, folder)->list:
+    "Voices of Hydrogen kits"
+    return [Voice(k.get('node', 'drum_set'), f"{spec['source']}:{k['kit']}", k['maker'], k['split'], k['licence'], 'hydrogen', (str(Path(folder)/spec['folder']/k['kit']),), label=k['kit'], is_drum=True) for k in spec['kits']]
+
+def _one_shot_voice(spec, folder)->Voice:
+    "One kit put together from single recordings"
+    root = Path(folder)/spec['folder']
+    files = tuple((k, tuple(str(root/f'{n}.flac') for n in names)) for k, names in spec['files'].items())
+    return Voice(spec['node'], f"{spec['source']}:{spec['node']}", spec['maker'], spec['split'], spec['licence'], 'one_shots', files, label=spec['source'], is_drum=True)
+
+# %% ../nbs/22_corpus.ipynb #603743d7
 TIERS = ('mini', 'full')
 
 def recipe(tier:str)->dict:
     "The table of a tier in `data/corpus.yaml`"
     return load_yaml('corpus.yaml')[one_of(tier, TIERS, 'tier')]
 
+def sources_of(tier:str)->list:
+    "Names of the sources whose sounds a tier plays"
+    spec = recipe(tier)
+    single = [spec[k]['source'] for k in ('patches', 'hydrogen') if k in spec]
+    many = [s['source'] for s in [*spec.get('soundfonts', []), *spec.get('one_shots', []), *spec.get('notes', {}).get('sets', [])]]
+    return list(dict.fromkeys(many + single))
+
 def voices(
     tier:str='mini',
     progress:bool=True, # say what is being fetched
 )->list:                # of `Voice`
     "Every sound source of a tier; what it needs is fetched"
-    spec, out = recipe(tier), []
-    for s in spec.get('soundfonts', []): out += _sf2_voices(s, fetch(s['source'], progress=progress))
+    spec, out, at = recipe(tier), [], fetch_all(sources_of(tier), progress=progress)
+    for s in spec.get('soundfonts', []): out += _sf2_voices(s, at[s['source']])
+    if 'patches' in spec: out += _patch_voices(spec['patches'], at[spec['patches']['source']])
+    if 'notes' in spec: out += _notes_voices(spec['notes'], at.get)
+    if 'hydrogen' in spec: out += _kit_voices(spec['hydrogen'], at[spec['hydrogen']['source']])
+    for s in spec.get('one_shots', []): out.append(_one_shot_voice(s, at[s['source']]))
     for s in spec.get('synths', []): out += _synth_voices(s)
     return out
 
@@ -410,7 +520,9 @@ def _render_into(folder, job, vs, stamp):
     import torch
     torch.set_num_threads(1)
     store, total = StemStore(folder), 0.
-    for row, x in render_job(job, vs):
+    try: stems = render_job(job, vs)
+    except DataError: stems = []  # a file without music in it: the piece is empty, the corpus goes on
+    for row, x in stems:
         store.add(row, x)
         total += len(x)/16000
     write_json(_piece_marker(folder, job), dict(stamp=stamp, seconds=total))
@@ -465,7 +577,7 @@ def _fixed_pieces(catalogue, shares, seed):
 def _stamp(tier, seed):
     "Changes when the recipe changes"
     from instrument_mtl.core import resource
-    return f"{tier}-{seed}-{zlib.crc32(resource('corpus.yaml').read_bytes() + resource('arranger.yaml').read_bytes()):08x}"
+    return f"{tier}-{seed}-{zlib.crc32(json.dumps(recipe(tier), sort_keys=True).encode() + resource('arranger.yaml').read_bytes()):08x}"
 
 def _whole(folder, stamp, hours):
     "True when the corpus of this recipe is there, with at least so many hours"
@@ -512,13 +624,110 @@ def catalogue(tier:str, progress:bool=True)->list:
 
 CATALOGUES = {} # name → function to a list of `Job.source`
 
+# %% ../nbs/22_corpus.ipynb #c886db96
+def _midi_job(seconds, name, path, offset, size, start_s):
+    "An excerpt of a MIDI file, or of one inside a larger file"
+    with open(path, 'rb') as f: f.seek(offset); data = f.read(size if size else -1)
+    piece = read_midi(data, name)
+    moved = [replace(p, notes=[replace(n, onset_s=n.onset_s - start_s) for n in p.notes if start_s <= n.onset_s < start_s + seconds]) for p in piece.parts]
+    return replace(piece, parts=[p for p in moved if len(p.notes) > 3 and (p.is_drum or p.program < 119)])
+
+def _score_job(seconds, name, seed, start_s):
+    "An excerpt of a score"
+    piece = read_score(name, seed)
+    return replace(piece, parts=[replace(p, notes=[replace(n, onset_s=n.onset_s - start_s) for n in p.notes if start_s <= n.onset_s < start_s + seconds]) for p in piece.parts])
+
+PIECES |= dict(midi=_midi_job, score=_score_job)
+
+def _excerpts(name, path, offset, size, n=3, seconds=45.):
+    "The first excerpts of one MIDI file as `Job.source` tuples (behind its end they are empty, which costs nothing)"
+    return [('midi', name, str(path), offset, size, round(k*seconds, 1)) for k in range(n)]
+
+# %% ../nbs/22_corpus.ipynb #ce985c31
+def wad_midis(
+    path, # a Doom WAD file
+)->list:  # of (name, offset, size)
+    "The MIDI files inside a WAD"
+    with open(path, 'rb') as f:
+        magic, n, where = struct.unpack('<4sii', f.read(12))
+        if magic not in (b'IWAD', b'PWAD'): raise DataError(f"{str(path)!r} is not a WAD file.")
+        f.seek(where); lumps = [struct.unpack('<ii8s', f.read(16)) for _ in range(n)]
+        out = []
+        for offset, size, name in lumps:
+            if size < 32: continue
+            f.seek(offset)
+            if f.read(4) == b'MThd': out.append((name.split(b'\0')[0].decode('latin1'), offset, size))
+    return out
+
+def _freedoom(progress):
+    root, seen, out = fetch('freedoom', progress=progress), set(), []
+    for wad in sorted(root.rglob('*.wad')):
+        for name, offset, size in wad_midis(wad):
+            if (name, size) in seen: continue
+            seen.add((name, size)); out += _excerpts(f'{wad.stem}-{name}', wad, offset, size)
+    return out
+
+def _midi_files(progress):
+    out = []
+    for source, root in fetch_all(['simutrans-data', 'openttd-openmsx', 'planetblupi-music-midi'], progress=progress, missing_ok=True).items():
+        for path in sorted(p for p in root.rglob('*') if p.suffix.lower() in ('.mid', '.midi')): out += _excerpts(f'{source}-{path.stem}', path, 0, 0)
+    return out
+
+# %% ../nbs/22_corpus.ipynb #b53d56de
+def mma_pieces(
+    folder,       # unpacked package `mma`
+    out,          # where the MIDI files go
+    n:int=96,     # number of grooves that are played
+    seed:int=0,
+)->list:          # paths
+    "Accompaniments in the grooves of MMA, 24 bars each over progressions of the arranger"
+    import re, subprocess, sys
+    root, out = Path(folder), Path(out)
+    library = root/'usr/share/mma/lib'
+    grooves = sorted({(p.stem, m) for p in (library/'stdlib').glob('*.mma') for m in re.findall(r'^DefGroove\s+(\S+)', p.read_text(errors='replace'), re.M)})
+    if not grooves: raise DataError(f"No MMA grooves under {str(library)!r}.")
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [line for group in _mma_progressions.values() for line in group]
+    def play(i):
+        file, groove = grooves[i]
+        rng, target = named_rng(seed, 'mma', groove), out/f'{groove}.mid'
+        if target.exists(): return target
+        line, text, part = lines[int(rng.integers(len(lines)))], out/f'.{groove}.mma', out/f'.{groove}.mid'
+        text.write_text(f'Use stdlib/{file}\nTempo {int(rng.integers(76, 150))}\nGroove {groove}\n' + '\n'.join(f'{k + 1} {line[k%len(line)]}' for k in range(24)) + '\n')
+        subprocess.run([sys.executable, str(root/'usr/bin/mma'), '-f', str(part), str(text)], capture_output=True, cwd=out, env={**os.environ, 'MMA_HOME': str(root/'usr/share/mma')})
+        text.unlink()
+        if part.exists(): os.replace(part, target); return target
+    chosen = named_rng(seed, 'mma').permutation(len(grooves))[:n]
+    with ThreadPoolExecutor(2) as pool: return [p for p in pool.map(play, chosen) if p]
+
+_mma_progressions = dict(pop=['C G Am F'.split(), 'Am F C G'.split(), 'C Em F G'.split()], jazz=['Dm7 G7 CM7 CM7'.split(), 'CM7 A7 Dm7 G7'.split(), 'Cm7 F7 BbM7 EbM7'.split()],
+    blues=['C7 F7 C7 C7 F7 F7 C7 A7 Dm7 G7 C7 G7'.split()], folk=['G C G D'.split(), 'D A Bm G'.split()], minor=['Am F G Am'.split(), 'Em C G D'.split()])
+
+def _mma(progress):
+    files = mma_pieces(fetch('mma', progress=progress), data_dir('sources', 'mma-pieces'))
+    return [e for p in files for e in _excerpts(f'mma-{p.stem}', p, 0, 0, 1)]
+
+# %% ../nbs/22_corpus.ipynb #00d7508c
+def _scores(progress, n=70):
+    "Names of scores in music21's corpus"
+    try: from music21 import corpus
+    except ImportError:
+        if progress: print('without scores: music21 is not installed')
+        return []
+    names = []
+    for composer in ('bach', 'haydn', 'mozart', 'beethoven', 'corelli', 'monteverdi', 'palestrina', 'handel'):
+        found = sorted(Path(p).as_posix() for p in corpus.getComposer(composer))
+        found = [p.split('/corpus/')[1] for p in found if '/corpus/' in p]
+        names += [found[i] for i in named_rng(0, 'scores', composer).permutation(len(found))[:n if composer == 'bach' else 8]]
+    return [('score', name, k, 0.) for name in names for k in range(2)]
+
+CATALOGUES |= dict(freedoom=_freedoom, midi_files=_midi_files, mma=_mma, scores=_scores)
+
 # %% ../nbs/22_corpus.ipynb #cdd8f380
 def _render_all(folder, jobs, vs, stamp, wanted_s, n_jobs, progress):
     "Render jobs until there are `wanted_s` seconds of stems"
     from tqdm.auto import tqdm
     by_split = {s: [v for v in vs if v.split == s] for s in ('train', 'valid', 'test')}
-    for v in vs:
-        if v.kind == 'sf2': break
     bar = tqdm(total=round(wanted_s/3600, 2), desc='rendering the corpus', unit='h', disable=not progress, bar_format='{l_bar}{bar}| {n:.2f}/{total:.2f} h of stems [{elapsed}<{remaining}]')
     done, pending, planned = 0., {}, 0.
     def settle(seconds):
