@@ -6,12 +6,13 @@
 __all__ = ['PATCH_FRAMES', 'NETWORKS', 'BACKBONES', 'Backbone', 'conv_extreme', 'PeakFilters', 'ConvReluNorm', 'mean_probability',
            'PypiMusicnn', 'PypiVgg', 'ConvPool', 'ResidualPool', 'run_blocks', 'MelDecibel', 'HarmonicDecibel',
            'chunked', 'PaperBackbone', 'FCN', 'CRNN', 'MeanFilters', 'Musicnn', 'SampleCNN', 'SampleCNNSE',
-           'TransformerBlock', 'CNNSA', 'ShortChunkCNN', 'ShortChunkCNN_Res', 'HarmonicCNN', 'read_bundle',
-           'convert_musicnn', 'content_sha256', 'backbone_table', 'load_strictly', 'read_weights', 'pretrained_file',
-           'load_backbone']
+           'TransformerBlock', 'CNNSA', 'ShortChunkCNN', 'ShortChunkCNN_Res', 'HarmonicCNN', 'receptive_field',
+           'WaveEncoder', 'kaldi_mel', 'KaldiLogMel', 'SpectrogramTransformer', 'ChannelAttention', 'InvertedResidual',
+           'EfficientAT', 'folded', 'read_bundle', 'convert_musicnn', 'content_sha256', 'backbone_table',
+           'load_strictly', 'read_weights', 'pretrained_file', 'load_backbone']
 
 # %% ../nbs/30_backbones.ipynb #d353f7b4
-import hashlib, os, struct
+import copy, hashlib, os, struct
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from safetensors.torch import load_file, save_file
 from .core import ParameterError, WeightsError, atomic_path, data_dir, load_yaml, one_of, sha256_of
 from .audio import SAMPLE_RATE, LogMel, mel_filterbank
@@ -565,6 +567,226 @@ class HarmonicCNN(PaperBackbone):
     def spectrum(self, x:Tensor)->Tensor: return self.hstft_bn(self.hstft(x))
     def chunk_logits(self, x:Tensor)->Tensor: return self._classify(run_blocks(self.blocks, self.spectrum(x))[0].amax((2, 3)))
 
+# %% ../nbs/30_backbones.ipynb #053fac5b
+def receptive_field(
+    blocks,  # ConvPool and ResidualPool modules
+)->list[tuple[int, int]]:
+    "(size, stride) of one output in units of the input, per axis; time is the last"
+    steps = [s for b in blocks for s in b.taps()]
+    n = len(blocks[0].taps()[0][0])
+    axis = lambda v, i: v[i] if isinstance(v, tuple) else v
+    out = []
+    for i in range(n):
+        size = jump = 1
+        for kernel, stride in steps:
+            size += (axis(kernel, i) - 1)*jump; jump *= axis(stride, i)
+        out.append((size, jump))
+    return out
+
+# %% ../nbs/30_backbones.ipynb #d3c5147e
+def _resampled(
+    x:Tensor,        # (B, n) at 16 kHz
+    sample_rate:int, # Hz
+)->Tensor:           # (B, m)
+    "Band-limited resampling of whole batches"
+    if sample_rate == SAMPLE_RATE: return x
+    n = x.shape[-1]; m = n*sample_rate//SAMPLE_RATE
+    return torch.fft.irfft(torch.fft.rfft(x), m)*(m/n)
+
+# %% ../nbs/30_backbones.ipynb #bc7d6fef
+def _transformers():
+    "The optional package"
+    try: import transformers
+    except ImportError: raise ParameterError("This encoder needs the package transformers: pip install transformers.") from None
+    transformers.logging.set_verbosity_error(); transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+def _from_folder(cls, folder, config):
+    "A network of `transformers` from a folder on disk; nothing is fetched, no code in it is run, and every parameter must be there"
+    if not Path(folder).is_dir(): raise WeightsError(f"There is no folder {str(folder)!r}; it should hold config.json and model.safetensors.")
+    try: net, info = cls.from_pretrained(str(folder), config=config, local_files_only=True, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as e: raise WeightsError(f"{str(folder)!r} cannot be read as weights ({str(e).strip().splitlines()[0]}).") from None
+    bad = [str(k) for k in (*info['missing_keys'], *info['mismatched_keys'])]
+    if bad: raise WeightsError(f"{str(folder)!r} does not fill {cls.__name__}: {', '.join(bad[:3])}{f' and {len(bad) - 3} more' if len(bad) > 3 else ''} missing or of another shape.")
+    return net
+
+def _json(folder, name)->dict:
+    "A JSON file of a folder, empty when it is not there"
+    import json
+    path = Path(folder)/name
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+# %% ../nbs/30_backbones.ipynb #b6016f0d
+class WaveEncoder(Backbone):
+    "MERT and other HuBERT-type encoders; they have frames and no tags"
+    input_samples = 80000
+    def __init__(self, n_tags:int=0,
+        config:dict|None=None,  # fields of HubertConfig; None: the base size
+        sample_rate:int=24000,  # Hz, of the encoder
+        normalise:bool=True,    # zero mean and unit variance per input
+        layer:int=-1,           # whose output: 0 is the convolutional front end, −1 the last
+        net=None,               # a loaded network in place of a new one
+    ):
+        super().__init__()
+        if net is None: net = _transformers().HubertModel(_transformers().HubertConfig(**(config or {})))
+        self.net, self.sample_rate, self.normalise, self.layer = net, sample_rate, normalise, layer
+        self.n_channels, self.frame_rate_hz = net.config.hidden_size, sample_rate/float(np.prod(net.config.conv_stride))
+    @classmethod
+    def from_folder(cls, folder, **kwargs):
+        "Weights on disk; sample rate and normalisation from its preprocessor_config.json"
+        t, pre = _transformers(), _json(folder, 'preprocessor_config.json')
+        if not _json(folder, 'config.json'): raise WeightsError(f"There is no config.json in {str(folder)!r}.")
+        net = _from_folder(t.HubertModel, folder, t.HubertConfig.from_dict(_json(folder, 'config.json')))
+        return cls(net=net, sample_rate=pre.get('sampling_rate', 24000), normalise=pre.get('do_normalize', True), **kwargs)
+    def frames(self, x:Tensor)->Tensor:
+        x = _resampled(_at_least(_waveforms(x), 1600), self.sample_rate)
+        if self.normalise: x = (x - x.mean(-1, keepdim=True))/(x.var(-1, keepdim=True, unbiased=False) + 1e-7).sqrt()
+        return self.net(x, output_hidden_states=True).hidden_states[self.layer].mT
+    def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]: return self.frames(x), x.new_zeros(len(x), 0)
+    def logits(self, x:Tensor)->Tensor: return x.new_zeros(len(_waveforms(x)), 0)
+
+# %% ../nbs/30_backbones.ipynb #0534a5df
+def kaldi_mel(
+    n_mels:int,
+    n_fft:int,
+    sample_rate:int, # Hz
+    f_min:float,     # Hz
+    f_max:float,     # Hz
+)->Tensor:           # (n_mels, n_fft//2 + 1)
+    "Triangles that are straight on the mel scale itself, as Kaldi makes them"
+    mel = lambda f: 1127*np.log(1 + np.asarray(f)/700)
+    edges, bins = np.linspace(mel(f_min), mel(f_max), n_mels + 2)[:, None], mel(np.arange(n_fft//2)*sample_rate/n_fft)
+    lo, mid, hi = edges[:-2], edges[1:-1], edges[2:]
+    w = np.maximum(0, np.minimum((bins - lo)/(mid - lo), (hi - bins)/(hi - mid)))
+    return torch.tensor(np.pad(w, ((0, 0), (0, 1))), dtype=torch.float32)
+
+class KaldiLogMel(nn.Module):
+    "Kaldi's log-mel features of 16 kHz waveforms: (B, n) → (B, frames, n_mels)"
+    def __init__(self, n_mels:int=128):
+        super().__init__()
+        self.register_buffer('filters', kaldi_mel(n_mels, 512, SAMPLE_RATE, 20, SAMPLE_RATE/2), persistent=False)
+        self.register_buffer('window', torch.hann_window(400, periodic=False), persistent=False)
+    def forward(self, x:Tensor)->Tensor:
+        x = _at_least(x, 400).unfold(-1, 400, 160)
+        x = x - x.mean(-1, keepdim=True)
+        x = (x - 0.97*torch.cat([x[..., :1], x[..., :-1]], -1))*self.window # each window is pre-emphasised by itself
+        power = torch.fft.rfft(x, 512).abs().square()
+        return (power @ self.filters.T).clamp(min=torch.finfo(torch.float32).eps).log()
+
+# %% ../nbs/30_backbones.ipynb #15858a02
+class SpectrogramTransformer(Backbone):
+    "AST: tags of AudioSet; an input shorter than its 10.24 s is filled as its authors do, with zeros in the spectrogram"
+    def __init__(self, n_tags:int=527,
+        config:dict|None=None, # fields of ASTConfig; None: the published size
+        mean:float=-4.2677393, # of the log-mel features in its training data
+        std:float=4.5689974,
+        net=None,              # a loaded network in place of a new one
+    ):
+        super().__init__()
+        if net is None: net = _transformers().ASTForAudioClassification(_transformers().ASTConfig(**{'num_labels': n_tags, **(config or {})}))
+        c = net.config
+        self.net, self.mean, self.std, self.fbank = net, mean, std, KaldiLogMel(c.num_mel_bins)
+        self.n_channels, self.frame_rate_hz, self.input_samples = c.hidden_size, 100/c.time_stride, 160*(c.max_length - 1) + 400
+        self.n_steps = (c.max_length - c.patch_size)//c.time_stride + 1
+    @classmethod
+    def from_folder(cls, folder, **kwargs):
+        "Weights on disk; tags from config.json, statistics from preprocessor_config.json"
+        t, pre = _transformers(), _json(folder, 'preprocessor_config.json')
+        if not _json(folder, 'config.json'): raise WeightsError(f"There is no config.json in {str(folder)!r}.")
+        config = t.ASTConfig.from_dict(_json(folder, 'config.json'))
+        net = cls(net=_from_folder(t.ASTForAudioClassification, folder, config), **{k: pre[k] for k in ('mean', 'std') if k in pre}, **kwargs)
+        net.tags = [config.id2label[i] for i in range(config.num_labels)]
+        return net
+    def _chunks(self, x:Tensor)->tuple[Tensor, Tensor]:
+        "Log-mel chunks (B, chunks, max_length, mel), and how many steps of each are sound"
+        c = self.net.config
+        mel, hop = self.fbank(_waveforms(x)), self.n_steps*c.time_stride
+        n = max(1, -(-(mel.shape[1] - c.max_length)//hop) + 1)
+        mel = F.pad(mel, (0, 0, 0, max(0, (n - 1)*hop + c.max_length - mel.shape[1])))
+        return ((mel - self.mean)/(2*self.std)).unfold(1, c.max_length, hop).mT
+    def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]:
+        chunks, c = self._chunks(x), self.net.config
+        body = self.net.audio_spectrogram_transformer(chunks.flatten(0, 1))
+        tokens = body.last_hidden_state[:, 2:].unflatten(1, (-1, self.n_steps)).mean(1) # the patches run over time first
+        frames = tokens.unflatten(0, chunks.shape[:2]).flatten(1, 2).mT
+        used = max(1, (1 + max(0, x.shape[-1] - 400)//160)//c.time_stride)
+        return frames[..., :used], mean_probability(self.net.classifier(body.pooler_output).unflatten(0, chunks.shape[:2]))
+    def frames(self, x:Tensor)->Tensor: return self.frames_and_logits(x)[0]
+
+# %% ../nbs/30_backbones.ipynb #98152a9e
+def _eights(v:float)->int:
+    "A channel number that is a multiple of eight and not more than 10 % below `v`"
+    n = max(8, int(v + 4)//8*8)
+    return n + 8 if n < 0.9*v else n
+
+def _conv_norm(c_in:int, c_out:int, kernel:int=1, stride:int=1, groups:int=1, act=None)->nn.Sequential:
+    "Convolution, batch norm, and an activation"
+    layers = [nn.Conv2d(c_in, c_out, kernel, stride, kernel//2, groups=groups, bias=False), nn.BatchNorm2d(c_out, eps=1e-3, momentum=1e-2)]
+    return nn.Sequential(*layers, *([act()] if act else []))
+
+class ChannelAttention(nn.Module):
+    "Each channel scaled by what the means of all channels say"
+    def __init__(self, c:int):
+        super().__init__()
+        self.conc_se_layers = nn.ModuleList([_Named(fc1=nn.Linear(c, _eights(c//4)), fc2=nn.Linear(_eights(c//4), c))])
+    def forward(self, x:Tensor)->Tensor:
+        fc = self.conc_se_layers[0]
+        return x*fc.fc2(fc.fc1(x.mean((2, 3))).relu()).sigmoid()[..., None, None]
+
+class InvertedResidual(nn.Module):
+    "Widen, filter, attend, narrow"
+    def __init__(self, c_in:int, kernel:int, wide:int, c_out:int, attend:bool, act, stride:int):
+        super().__init__()
+        self.block = nn.Sequential(*([_conv_norm(c_in, wide, act=act)] if wide != c_in else []), _conv_norm(wide, wide, kernel, stride, wide, act),
+                                   *([ChannelAttention(wide)] if attend else []), _conv_norm(wide, c_out))
+        self.add = stride == 1 and c_in == c_out
+    def forward(self, x:Tensor)->Tensor: return self.block(x) + x if self.add else self.block(x)
+
+# %% ../nbs/30_backbones.ipynb #0d4c3e37
+_MN_BLOCKS = [(3, 16, 16, 0, 'R', 1), (3, 64, 24, 0, 'R', 2), (3, 72, 24, 0, 'R', 1), (5, 72, 40, 1, 'R', 2), (5, 120, 40, 1, 'R', 1), (5, 120, 40, 1, 'R', 1), # kernel, wide, out, attention, activation, stride
+              (3, 240, 80, 0, 'H', 2), (3, 200, 80, 0, 'H', 1), (3, 184, 80, 0, 'H', 1), (3, 184, 80, 0, 'H', 1), (3, 480, 112, 1, 'H', 1), (3, 672, 112, 1, 'H', 1),
+              (5, 672, 160, 1, 'H', 2), (5, 960, 160, 1, 'H', 1), (5, 960, 160, 1, 'H', 1)]
+
+class EfficientAT(Backbone):
+    "MobileNetV3 on a 32 kHz log-mel spectrogram, tags of AudioSet; frames: the top map averaged over frequency"
+    frame_rate_hz, input_samples = 100/32, 160000
+    def __init__(self, n_tags:int=527,
+        width:float=1., # of all channels: 0.1, 0.4, 1, 2 … (mn01, mn04, mn10, mn20)
+    ):
+        super().__init__()
+        w = lambda c: _eights(c*width)
+        layers, c = [_conv_norm(1, w(16), 3, 2, act=nn.Hardswish)], w(16)
+        for kernel, wide, out, attend, act, stride in _MN_BLOCKS:
+            layers.append(InvertedResidual(c, kernel, w(wide), w(out), attend, dict(R=nn.ReLU, H=nn.Hardswish)[act], stride)); c = w(out)
+        self.features = nn.Sequential(*layers, _conv_norm(c, 6*c, act=nn.Hardswish))
+        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Linear(6*c, w(1280)), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(w(1280), n_tags))
+        self.n_channels = 6*c
+        self.register_buffer('filters', kaldi_mel(128, 1024, 32000, 0, 15000), persistent=False)
+        self.register_buffer('window', torch.hann_window(800, periodic=False), persistent=False)
+    def spectrum(self, x:Tensor)->Tensor:
+        "(B, n) at 16 kHz → (B, 1, 128, frames)"
+        x = _resampled(_at_least(_waveforms(x), 1600), 32000)
+        S = torch.stft(x[:, 1:] - 0.97*x[:, :-1], 1024, 320, 800, self.window, center=True, return_complex=True)
+        return (((self.filters @ (S.real.square() + S.imag.square())) + 1e-5).log()[:, None] + 4.5)/5
+    def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]:
+        maps = self.features(self.spectrum(x))
+        return maps.mean(2), self.classifier(maps)
+    def frames(self, x:Tensor)->Tensor: return self.features(self.spectrum(x)).mean(2)
+
+# %% ../nbs/30_backbones.ipynb #baa14170
+def folded(
+    net:nn.Module, # a backbone; it stays as it is
+)->nn.Module:      # a copy in evaluation mode
+    "A copy whose batch norms are part of the convolutions in front of them"
+    net = copy.deepcopy(net).eval()
+    for m in net.modules():
+        pairs = [('conv', 'bn')] if isinstance(m, ConvPool) else [(f'conv_{i}', f'bn_{i}') for i in (1, 2, 3) if hasattr(m, f'conv_{i}')] if isinstance(m, ResidualPool) else \
+                [('0', '1')] if isinstance(m, nn.Sequential) and len(m) > 1 and isinstance(m[1], nn.BatchNorm2d) else []
+        for conv, bn in pairs:
+            setattr(m, conv, fuse_conv_bn_eval(getattr(m, conv), getattr(m, bn)))
+            setattr(m, bn, nn.Identity())
+    return net.requires_grad_(False).to(memory_format=torch.channels_last)
+
 # %% ../nbs/30_backbones.ipynb #61c85157
 def _varint(b:bytes, i:int)->tuple[int, int]:
     "Number at `i` in base 128, and the position behind it"
@@ -680,6 +902,7 @@ NETWORKS = dict( # architecture → its constructor, which takes n_tags
     vgg_msd = lambda n_tags=50: PypiVgg('msd', n_tags),
     fcn = FCN, musicnn = Musicnn, crnn = CRNN, sample = SampleCNN, se = SampleCNNSE, attention = CNNSA, hcnn = HarmonicCNN, short = ShortChunkCNN, short_res = ShortChunkCNN_Res,
     musicnn_512 = lambda n_tags=50: Musicnn(n_tags, 512, 500),
+    wave_encoder = WaveEncoder, ast = SpectrogramTransformer, efficientat = EfficientAT,
 )
 
 # %% ../nbs/30_backbones.ipynb #1e34c008
@@ -690,6 +913,11 @@ def _backbones()->dict:
     return entries | {n: SimpleNamespace(name=n, network=n, input_samples=NETWORKS[n].input_samples, **own) for n in ('fcn', 'musicnn', 'crnn', 'sample', 'se', 'attention', 'hcnn', 'short', 'short_res')}
 
 BACKBONES = _backbones()
+
+def _tags(entry)->list:
+    "Names of a network's outputs, numbered where only their number is known"
+    tags = _registry()['tags'][entry.tags]
+    return [f'{entry.tags}_{i:03d}' for i in range(tags)] if isinstance(tags, int) else list(tags)
 
 def backbone_table():
     "The registry as a DataFrame, one row per name"
@@ -736,8 +964,12 @@ def pretrained_file(
     path = data_dir('backbones', f'{name}.safetensors')
     for p in (path, path.with_suffix('.pth')):
         if _is(p, entry): return p
-    if not entry.source: raise WeightsError(f"{name!r} is a network without published weights. Give the path of a file, or one of: {', '.join(n for n, e in BACKBONES.items() if e.network == entry.network and e.source) or 'none is published'}.")
-    if entry.source != 'musicnn': raise WeightsError(f"The weights {name!r} are {entry.inside} of {entry.source} ({entry.licence}). Give the path of your copy, or put it at {path.with_suffix('.pth')}.")
+    if not entry.source:
+        published = [n for n, e in BACKBONES.items() if e.network == entry.network and e.source]
+        raise WeightsError(f"{name!r} is a network without published weights. Give the path of a file{', or one of: ' + ', '.join(published) if published else ''}.")
+    if entry.source != 'musicnn':
+        put = f', or put it at {path.with_suffix(".pth")}' if entry.inside.endswith(('.pth', '.pt')) else ''
+        raise WeightsError(f"The weights {name!r} are {entry.inside} of {entry.source} ({entry.licence}). Give the path of your copy{put}.")
     from instrument_mtl.sources import fetch
     state = convert_musicnn(Path(fetch(entry.source))/'musicnn'/entry.inside)
     got = content_sha256(state)
@@ -747,17 +979,22 @@ def pretrained_file(
 
 def load_backbone(
     name:str,      # a name of BACKBONES
-    weights=None,  # None: untrained; 'pretrained': the weights of this name; another registered name, or a path
+    weights=None,  # None: untrained; 'pretrained': the weights of this name; another registered name, or the path of a file (of a folder for the transformers)
 )->Backbone:
     "A network in evaluation mode"
     entry = BACKBONES[one_of(name, BACKBONES, 'backbone')]
-    tags = _registry()['tags'][entry.tags]
-    net = NETWORKS[entry.network](n_tags=len(tags))
+    make = NETWORKS[entry.network]
+    if hasattr(make, 'from_folder') and weights not in (None, 'pretrained'): # a folder of `transformers`
+        net = make.from_folder(weights)
+        net.name, net.weights_name = name, str(weights)
+        return net.eval()
+    tags = _tags(entry)
+    net = make(n_tags=len(tags))
     net.tags, net.name, net.weights_name = list(tags), name, None
     if weights is not None:
         registered = name if weights == 'pretrained' else weights
         path = pretrained_file(registered) if str(registered) in BACKBONES else Path(registered)
         load_strictly(net, read_weights(path), str(registered))
-        if str(registered) in BACKBONES: net.tags = list(_registry()['tags'][BACKBONES[registered].tags])
+        if str(registered) in BACKBONES: net.tags = _tags(BACKBONES[registered])
         net.weights_name = str(registered)
     return net.eval()
