@@ -40,6 +40,14 @@ class Check:
 
 
 STRUCTURE = []
+RUNNING = set()  # what was started and has not ended
+
+
+def stop_all(*_):
+    "Leave nothing running behind when the runner itself is ended"
+    for process in list(RUNNING):
+        os.killpg(process.pid, signal.SIGKILL)
+    os._exit(1)
 
 
 def structure(function):
@@ -54,14 +62,14 @@ def call(*command, cwd=ROOT, timeout=900, **env):
                    "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **env}
     process = subprocess.Popen([str(c) for c in command], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
+    RUNNING.add(process)
     try:
         printed = process.communicate(timeout=timeout)[0]
-    except BaseException as error:
+    except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        printed = process.communicate()[0]
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
-        return -1, f"{printed}\nnot finished after {timeout} s"
+        return -1, f"{process.communicate()[0]}\nnot finished after {timeout} s"
+    finally:
+        RUNNING.discard(process)
     return process.returncode, re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", printed)
 
 
@@ -85,6 +93,12 @@ def notebooks():
 
 def steps():
     return [name for name in notebooks() if name.startswith("step")]
+
+
+def declared_parameters(name):
+    "Names that the parameters cell of a step assigns"
+    cells = [c for c in notebooks()[name].cells if "parameters" in tags(c)]
+    return {t.id for c in cells for node in ast.parse(c.source).body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
 
 
 def modules():
@@ -217,7 +231,8 @@ def parameters_cell():
                 problems.append(f"{name}: parameter {node.targets[0].id} is not a plain scalar")
             if "#" not in lines[node.end_lineno - 1][node.end_col_offset:]:
                 problems.append(f"{name}: parameter {node.targets[0].id} has no reason after it")
-        problems += [f"{name}: parameter {p} is missing" for p in PARAMETERS if p not in known]
+        if re.match(r"step\d", name):  # the steps of the plan can be called alike; others have parameters of their own
+            problems += [f"{name}: parameter {p} is missing" for p in PARAMETERS if p not in known]
     return problems
 
 
@@ -546,7 +561,8 @@ def checks():
     every += [Check("notebooks", name, "The tests in the notebook pass", lambda n=name: notebook_tests(n)) for name in notebooks()]
     for name in steps():
         every.append(Check("steps", name, "A short run is whole: metrics, model, tables, figures", lambda n=name: short_run(n)))
-        every += [Check("steps", f"{name}, {what}", "Stops with a sentence that helps", lambda n=name, m=m: mistake(n, *m)) for what, m in MISTAKES.items()]
+        every += [Check("steps", f"{name}, {what}", "Stops with a sentence that helps", lambda n=name, m=m: mistake(n, *m)) for what, m in MISTAKES.items()
+                  if what == "misspelt parameter" or m[0].keys() <= declared_parameters(name)]
     every.append(Check("use", "command line", "`instrument-mtl analyze` writes the JSON that is promised, and a sentence for a missing file", command_line))
     return every
 
@@ -572,6 +588,7 @@ def main():
     chosen = [c for c in checks() if not args.only or any(o == c.group or o in c.name for o in args.only)]
     if args.list:
         return print("\n".join(f"{c.group} · {c.name}: {c.sentence}" for c in chosen))
+    signal.signal(signal.SIGTERM, stop_all), signal.signal(signal.SIGINT, stop_all)
     first = [c for c in chosen if c.group in ("structure", "corpus")]  # the corpus must stand before notebooks and steps use it
     passed = [report(c) for c in first]
     with ThreadPoolExecutor(args.jobs) as pool:
