@@ -30,7 +30,7 @@ setup(
     # data/ holds what people edit (taxonomy, source tables, the shipped model); installed it is instrument_mtl.data
     packages=["instrument_mtl", "instrument_mtl.data"],
     package_dir={"instrument_mtl.data": "data"},
-    package_data={"instrument_mtl.data": ["*.yaml", "*.md", "models/*"]},
+    package_data={"instrument_mtl.data": ["*.yaml", "*.csv", "*.md", "models/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split()},
     entry_points={
