@@ -54,6 +54,7 @@ class Analysis:
     descriptors: dict        # instrument → {descriptor: value}; NaN where undefined
     model: dict              # name, sha256
     thresholds: tuple = (.5, .3) # activity starts above the first and ends below the second
+    level_if_present_lu: np.ndarray = None # (K,) the level before presence hides it; for evaluation
 
     def table(self)->pd.DataFrame:
         "One row per instrument, most probable first"
@@ -223,10 +224,11 @@ class Analyzer:
                 descriptors[k] = dict(zip(names, values if present[i] else [math.nan]*len(names)))
         activity, times = self._curves(results, duration_s)
         activity *= present[:, None]
+        if_present = level
         level, sd = np.where(present, level, np.nan), np.where(present, sd, np.nan)
         cut = self.meta.get('activity_thresholds', (.5, .3))
         return Analysis(str(file), duration_s, sample_rate, self.instruments, presence, present, level, sd, activity, times, TimbreTable(timbre, {n: (s.start, s.stop) for n, s in D.slices.items() if s.stop <= D.timbre_width}),
-                        descriptors, dict(name=self.name, sha256=self.sha256), tuple(cut))
+                        descriptors, dict(name=self.name, sha256=self.sha256), tuple(cut), if_present)
 
     def _curves(self, results, duration_s):
         "The windows' activity laid on one time axis, averaged where they overlap"

@@ -464,7 +464,7 @@ def shared_samples(
     out = []
     for s, e in sorted(mine):
         r, ok = _runs(x[s:e])
-        if ok.sum() > 20 and np.isin(r[ok], known).mean() > share: out.append((s, e))
+        if ok.sum() > 20 and (known[np.searchsorted(known, r[ok]).clip(max=len(known) - 1)] == r[ok]).mean() > share: out.append((s, e))
     return out
 
 # %% ../nbs/22_corpus.ipynb #c75860c9

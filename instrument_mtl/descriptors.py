@@ -9,7 +9,7 @@ __all__ = ['Transform', 'Descriptor', 'DESCRIPTORS', 'REGIONS', 'TRANSFORMS', 'S
            'spectral_kurtosis', 'contrast', 'log_mel', 'mfcc', 'tilt', 'flatness', 'flux', 'blocks',
            'zero_crossing_rate', 'crest', 'transient_share', 'envelope', 'log_attack_time', 'long_power', 'peaks',
            'long_energy', 'dissonance', 'pitch', 'pitch_salience', 'harmonics', 'inharmonicity', 'odd_even',
-           'to_target', 'from_target']
+           'to_target', 'from_target', 'reference_essentia']
 
 # %% ../nbs/11_descriptors.ipynb #de62da83
 import math
@@ -48,14 +48,11 @@ class Sound:
         sample_rate:int=SAMPLE_RATE, # Hz, 16000 or more
     ):
         self.sample_rate, self.n_fft = sample_rate, round(.064*sample_rate)
-        finite = torch.isfinite(x).all(-1, keepdim=True)
-        x = torch.where(finite, x, 0.)
-        size = x.abs().amax(-1, keepdim=True)
-        x = x/size.clamp(min=1e-30)
-        x = x - x.mean(-1, keepdim=True)
-        rms = x.square().mean(-1, keepdim=True).sqrt()
-        self.sounding = (finite & (rms*size > _floor_rms) & (rms > 1e-6))[:, 0]
-        self.x = torch.where(self.sounding[:, None], x/rms.clamp(min=1e-6), 0.)  # zero mean, RMS 1; silence stays 0
+        mean = x.mean(-1, keepdim=True)
+        x = x - mean
+        rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True)/x.shape[-1]**.5
+        sounding = torch.isfinite(rms) & (rms > _floor_rms) & (rms > 1e-6*mean.abs())  # a constant is no sound
+        self.x, self.sounding = x*torch.where(sounding, 1/rms, 0.), sounding[:, 0]  # zero mean, RMS 1; silence is 0
 
 # %% ../nbs/11_descriptors.ipynb #edf991b9
 def _part(cls):
@@ -152,7 +149,7 @@ def describe(
     if sample_rate < SAMPLE_RATE: raise ParameterError(f"sample_rate {sample_rate} is too low; descriptors need {SAMPLE_RATE} Hz or more.")
     if x.shape[-1] < .064*sample_rate: raise AudioError(f"A window of {x.shape[-1]} samples is too short to describe; it takes 64 ms ({round(.064*sample_rate)} samples).")
     flat = x.reshape(-1, x.shape[-1])
-    n = max(1, (2**19 if x.device.type == 'cpu' else 2**26)//x.shape[-1])
+    n = max(1, (2**21 if x.device.type == 'cpu' else 2**26)//x.shape[-1])
     parts = [_describe(part, names, sample_rate) for part in flat.split(n)] if len(flat) else [flat.new_zeros(0, len(names))]
     return torch.cat(parts).reshape(*x.shape[:-1], len(names))
 
@@ -324,15 +321,17 @@ def blocks(s)->Tensor: # (N, L)
 @descriptor('zero_crossing_rate', 'Hz', 'texture', 'log2')
 def zero_crossing_rate(s)->Tensor:
     "Half the zero crossings per second, energy-weighted over blocks of 32 ms"
-    b = _framed(s.x, size := round(.032*s.sample_rate), size)
-    rate = (b[..., 1:]*b[..., :-1] < 0).float().mean(-1)*s.sample_rate/2
-    return _weighted(rate, b.square().sum(-1))
+    size = 16*round(.002*s.sample_rate)
+    sign = s.x.sign()
+    n = (s.x.shape[-1] - 1)//size
+    same = (sign[:, 1:]*sign[:, :-1])[:, :n*size].unflatten(-1, (n, size)).mean(-1)  # 1 − 2·share of crossings
+    return _weighted((1 - same)/4*s.sample_rate, s.blocks[:, :n*16].unflatten(-1, (n, 16)).sum(-1))
 
 # %% ../nbs/11_descriptors.ipynb #1aada3e4
 @descriptor('crest', 'dB', 'attack')
 def crest(s)->Tensor:
     "Peak over RMS"
-    return 20*torch.log10(s.x.abs().amax(-1))
+    return 20*torch.log10(torch.maximum(s.x.amax(-1), -s.x.amin(-1)))
 
 @descriptor('transient_share', '', 'attack', 'logit')
 def transient_share(s)->Tensor:
@@ -354,7 +353,7 @@ def _crossing(
     i:Tensor,     # last index below it, (...)
 )->Tensor:        # (...)
     "Fractional index at which `seg` rises through `level` after index i"
-    a, b = (seg.gather(-1, j[..., None].clamp(0, seg.shape[-1] - 1))[..., 0] for j in (i, i + 1))
+    a, b = (seg.gather(-1, j[..., None].long().clamp(0, seg.shape[-1] - 1))[..., 0] for j in (i, i + 1))
     return i + ((level - a)/(b - a)).clamp(0, 1)
 
 # %% ../nbs/11_descriptors.ipynb #71cdffdc
@@ -362,14 +361,14 @@ def _crossing(
 def log_attack_time(s)->Tensor:
     "log₁₀ of the time from 20 % to 90 % of a note's peak amplitude"
     env, back = s.envelope, 500
-    top = F.max_pool1d(env[:, None], 101, 1, 50)[:, 0]
-    peak, at = torch.where((env == top) & (env >= .2*env.amax(-1, keepdim=True)), env, 0.).topk(min(8, env.shape[-1]))
-    past = at[..., None] + torch.arange(-back, 1, device=env.device)
-    seg = F.pad(env, (back, 0)).gather(-1, (past + back).flatten(1)).unflatten(-1, past.shape[1:])
-    seg = torch.where(past < 0, torch.inf, seg)  # unknown: the note may have begun before the window
-    j = torch.arange(back + 1, device=env.device)
-    start = torch.where(seg < .2*peak[..., None], j, -1).amax(-1)
-    stop = torch.where((seg >= .9*peak[..., None]) & (j > start[..., None]), j, back).amin(-1) - 1
+    rank = env*torch.exp(-1e-5*torch.arange(env.shape[-1], device=env.device))  # of a level plateau, its beginning
+    top = F.max_pool1d(F.max_pool1d(F.pad(rank, (50, 50))[:, None], 11, 1), 10, 1, dilation=10)[:, 0]  # over 101 = 11 + 9·10
+    peak, at = torch.where((rank == top) & (rank >= .2*rank.amax(-1, keepdim=True)), env, 0.).topk(min(8, env.shape[-1]))
+    past = F.pad(env, (back, 0), value=torch.inf)  # before the window: unknown, the note may have begun there
+    seg = past.unfold(-1, back + 1, 1)[torch.arange(len(env), device=env.device)[:, None], at]
+    j = torch.arange(back + 1, device=env.device, dtype=torch.int32)
+    start = torch.where(seg < .2*peak[..., None], j, j.new_tensor(-1)).amax(-1)
+    stop = torch.where((seg >= .9*peak[..., None]) & (j > start[..., None]), j, j.new_tensor(back)).amin(-1) - 1
     steps = _crossing(seg, .9*peak, stop) - _crossing(seg, .2*peak, start.clamp(min=0))
     v = (steps.clamp(min=1)*.002).log10()
     return _weighted(torch.where((start >= 0) & (peak > 0), v, torch.nan), peak.square())
@@ -380,7 +379,7 @@ def long_power(s)->Tensor: # (N, T, n_freq)
     "Power spectrum of each long frame"
     n = round(.256*s.sample_rate)
     length = min(n, s.x.shape[-1])
-    X = torch.fft.rfft(_framed(s.x, length, length)*_hann(length, s.x.device), n=n)
+    X = torch.fft.rfft(_framed(s.x, length, length)*_hann(length, s.x.device), n=n)[..., :int(_top_hz*n/s.sample_rate) + 1]
     return X.real.square() + X.imag.square()
 
 @_part(Sound)
@@ -389,9 +388,12 @@ def peaks(s)->tuple: # frequencies in Hz and amplitudes, (N, T, 24) each, amplit
     bin_hz = s.sample_rate/round(.256*s.sample_rate)
     a, b = int(30/bin_hz), int(6000/bin_hz)
     P = s.long_power[..., a - 1:b + 1]
-    mid = P[..., 1:-1]
-    is_peak = (mid > P[..., :-2]) & (mid >= P[..., 2:]) & (mid > 1e-6*P.amax(-1, keepdim=True))
-    height, i = torch.where(is_peak, mid, 0.).topk(24)
+    left, mid, right = P[..., :-2], P[..., 1:-1], P[..., 2:]
+    ripple = torch.maximum(.505*(left + right), 1e-6*s.long_power.amax(-1, keepdim=True))  # the flat spectrum of a click has rounding errors, not peaks
+    is_peak = (mid > left) & (mid >= right) & (mid > ripple)
+    z = F.pad(torch.where(is_peak, mid, 0.), (0, mid.shape[-1] % 2))
+    height, i = (z[..., ::2] + z[..., 1::2]).topk(24)  # of two neighbours at most one is a peak
+    i = 2*i + (z.gather(-1, 2*i + 1) > 0)
     l, m, r = ((P.gather(-1, i + k) + 1e-30).log() for k in (0, 1, 2))
     shift = (.5*(l - r)/(l - 2*m + r).clamp(max=-1e-6)).clamp(-.5, .5)
     return (i + a + shift)*bin_hz, torch.where(height > 0, torch.exp(.5*m - .125*(l - r)*shift), 0.)
@@ -404,10 +406,10 @@ def long_energy(s)->Tensor: return s.long_power.sum(-1) # (N, T)
 def dissonance(s)->Tensor:
     "Sensory dissonance of the spectral peaks"
     f, a = s.peaks
-    i, j = torch.triu_indices(f.shape[-1], f.shape[-1], 1, device=f.device)
-    fi, fj, w = f[..., i], f[..., j], a[..., i]*a[..., j]
-    d = (fi - fj).abs()*.24/(.0207*torch.minimum(fi, fj) + 18.96)
-    v = (w*(torch.exp(-3.5*d) - torch.exp(-5.75*d))).sum(-1)/w.sum(-1).clamp(min=1e-12)
+    lower, a2 = torch.minimum(f[..., None], f[..., None, :]), a.square().sum(-1)
+    d = (f[..., None] - f[..., None, :]).abs()*.24/(.0207*lower + 18.96)
+    rough = ((torch.exp(-3.5*d) - torch.exp(-5.75*d))@a[..., None])[..., 0]
+    v = (a*rough).sum(-1)/(a.sum(-1)**2 - a2 + 1e-6*a2)
     return _weighted(torch.where(a[..., 0] > 0, v, torch.nan), s.long_energy)
 
 # %% ../nbs/11_descriptors.ipynb #5d447ca0
@@ -518,3 +520,97 @@ def from_target(
     names, (centre, spread) = (n := _names(names)), _scales(n, targets)
     z = targets*spread + centre
     return torch.stack([DESCRIPTORS[n].transform.inverse(z[..., i]) for i, n in enumerate(names)], -1)
+
+# %% ../nbs/11_descriptors.ipynb #36b3d7bb
+def _essentia_frames(x, size, hop):
+    "Essentia's magnitude spectra of the frames that `Sound` uses, and their energies"
+    import essentia.standard as es
+    window, spectrum = es.Windowing(type='hann', size=size, zeroPhase=False, normalized=False, symmetric=False), es.Spectrum(size=size)
+    S = np.stack([spectrum(window(np.ascontiguousarray(f))) for f in _framed(torch.from_numpy(x)[None], size, hop)[0].numpy()])
+    return S, (S.astype(np.float64)**2).sum(-1)
+
+def _reference_mean(x, f, size=1024, hop=512):
+    "Energy-weighted mean of `f(frame's magnitude spectrum)`"
+    S, E = _essentia_frames(x, size, hop)
+    keep = E > 1e-9*E.max()
+    return np.average([f(s) for s in S[keep]], axis=0, weights=E[keep])
+
+def _reference_moments(x):
+    import essentia.standard as es
+    p = _reference_mean(x, lambda s: s/s.sum())
+    return es.DistributionShape()(es.CentralMoments(range=8000)(p.astype(np.float32))) + (es.CentralMoments(range=8000)(p.astype(np.float32))[2]**.5,)
+
+# %% ../nbs/11_descriptors.ipynb #180c28f1
+def _reference_harmonic(x, name):
+    "Essentia's harmonic descriptors: YIN pitch → spectral peaks → harmonic peaks, over the long frames with a pitch"
+    import essentia.standard as es
+    yin, peaks, comb = es.PitchYinFFT(frameSize=4096, sampleRate=16000, minFrequency=40, maxFrequency=1600), es.SpectralPeaks(sampleRate=16000, maxFrequency=6000, minFrequency=30, maxPeaks=24, orderBy='magnitude'), es.HarmonicPeaks(maxHarmonics=16)
+    f = {'inharmonicity': lambda f, a: 2*es.Inharmonicity()(f, a), 'odd_even': lambda f, a: -10*np.log10(np.clip(es.OddToEvenHarmonicEnergyRatio()(f, a), 1e-3, 1e3))}.get(name) or (lambda f, a: es.Tristimulus()(f, a)[int(name[-1]) - 1])
+    S, E = _essentia_frames(x, 4096, 4096)
+    values = []
+    for s, e in zip(S, E):
+        f0, confidence = yin(s)
+        freq, amp = peaks(s)
+        if confidence < .5 or not len(freq): continue
+        order = np.argsort(freq)
+        values.append((f(*comb(freq[order], amp[order], f0)), e))
+    v, w = zip(*values) if values else ((np.nan,), (1.,))
+    return np.average(v, weights=w)
+
+def _reference_dissonance(x):
+    import essentia.standard as es
+    peaks = es.SpectralPeaks(sampleRate=16000, maxFrequency=6000, minFrequency=30, maxPeaks=24, orderBy='magnitude')
+    def f(s):
+        freq, amp = peaks(s)
+        order = np.argsort(freq)
+        return es.Dissonance()(freq[order], amp[order])
+    return _reference_mean(x, f, 4096, 4096)
+
+# %% ../nbs/11_descriptors.ipynb #2627d640
+def _reference_zcr(x):
+    import essentia.standard as es
+    blocks = x[:(len(x) - 1)//512*512].reshape(-1, 512)
+    return np.average([es.ZeroCrossingRate()(b)*8000 for b in blocks], weights=(blocks.astype(np.float64)**2).sum(-1) + 1e-12)
+
+def _reference_flux(x):
+    import essentia.standard as es
+    S, E = _essentia_frames(x, 1024, 512)
+    flux = es.Flux()
+    d = np.array([flux(s) for s in S])[1:]
+    return (d.astype(np.float64)**2).sum()/(E[1:] + E[:-1]).sum()
+
+def _reference_mfcc(x):
+    import essentia.standard as es
+    S, E = _essentia_frames(x, 1024, 512)
+    mfcc = es.MFCC(inputSize=513, sampleRate=16000, highFrequencyBound=8000, numberBands=40, warpingFormula='slaneyMel', weighting='linear', normalize='unit_tri', type='power', logType='dbpow', silenceThreshold=1e-20)
+    bands = np.stack([mfcc(s)[0] for s in S])
+    db = 10*np.log10(np.maximum(bands, 1e-6*bands.max()))
+    return es.DCT(inputSize=40, outputSize=13)(np.average(db, axis=0, weights=E).astype(np.float32))
+
+# %% ../nbs/11_descriptors.ipynb #08c2b94d
+def _essentia(): # name → function of a window (n,) at 16 kHz
+    "Descriptors that Essentia defines"
+    import essentia
+    essentia.log.infoActive = essentia.log.warningActive = False
+    import essentia.standard as es
+    long_term = lambda x: np.sqrt(_reference_mean(x, lambda s: s**2/(s.astype(np.float64)**2).sum())).astype(np.float32)
+    refs = {'centroid': lambda x: _reference_mean(x, es.Centroid(range=8000)),
+        'rolloff': lambda x: es.RollOff(sampleRate=16000)(long_term(x)),
+        'spread': lambda x: _reference_moments(x)[3], 'skewness': lambda x: _reference_moments(x)[1], 'kurtosis': lambda x: _reference_moments(x)[2] + 3,
+        'low_ratio': lambda x: es.EnergyBandRatio(sampleRate=16000, stopFrequency=249)(long_term(x)),
+        'flatness': lambda x: 10*_reference_mean(x, lambda s: np.log10(es.Flatness()(s[7:448]**2))),
+        'flux': _reference_flux, 'zero_crossing_rate': _reference_zcr, 'dissonance': _reference_dissonance,
+        'crest': lambda x: 20*np.log10(np.abs(x).max()/es.RMS()(x)),
+        'log_attack_time': lambda x: es.LogAttackTime(sampleRate=16000)(es.Envelope(sampleRate=16000, attackTime=5, releaseTime=50)(x))[0],
+        'pitch_salience': lambda x: _reference_mean(x, lambda s: es.PitchYinFFT(frameSize=4096, sampleRate=16000)(s)[1], 4096, 4096)}
+    refs |= {f'mfcc_{i}': (lambda x, i=i: _reference_mfcc(x)[i]) for i in range(1, 13)}
+    return refs | {n: (lambda x, n=n: _reference_harmonic(x, n)) for n in ('inharmonicity', 'odd_even', 'tristimulus_1', 'tristimulus_2', 'tristimulus_3')}
+
+def reference_essentia(
+    x,        # one window at 16 kHz, (n,)
+    name:str, # a descriptor that Essentia defines
+)->float:     # in the unit of the descriptor
+    "The same descriptor from Essentia's algorithms; needs the package `essentia`"
+    refs = _essentia()
+    x = np.asarray(x, dtype=np.float32)
+    return float(refs[one_of(name, refs, 'descriptor with an Essentia counterpart')](x - x.mean()))

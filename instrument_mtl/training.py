@@ -163,12 +163,16 @@ class Checkpoint(Callback):
         learn.loss_func.load_state_dict(s['loss'])
         self.start = s['epoch'] + 1
         return self.start
+    def before_fit(self):
+        log = self.path.with_name('log.csv')
+        if self.start and log.exists(): self.learn.multi_task.log = pd.read_csv(log).query(f'epoch < {self.start}').to_dict('records')
     def after_epoch(self):
         if self.epoch < self.start or hasattr(self.learn, 'lr_finder'): return
         opt = self.learn.opt.state_dict()
         opt = dict(state=[dict(s) for s in opt["state"]], hypers=[jsonable(dict(h)) for h in opt["hypers"]])  # plain lists: the file is read without unpickling
         state = dict(model=trained_state(self.learn.model), opt=opt, loss=self.learn.loss_func.state_dict(), epoch=self.epoch)
         with atomic_path(self.path) as tmp: torch.save(state, tmp)
+        with atomic_path(self.path.with_name('log.csv')) as tmp: pd.DataFrame(self.learn.multi_task.log).to_csv(tmp, index=False)  # `make run` follows it
 
 def fit(
     learn:Learner,
