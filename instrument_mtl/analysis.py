@@ -208,7 +208,7 @@ class Analyzer:
         present = presence >= threshold
         if 'level' in results[0]:
             power = weight[:, None]*10**(np.maximum(np.nan_to_num(loud, nan=-40., neginf=-200.), -200)/10)[:, None]
-            share = p*10**(stack('level')/10)
+            share = p/np.maximum(p.max(0), 1e-9)*10**(stack('level')/10)
             level = 10*np.log10(np.maximum((power*share).sum(0)/max(power.sum(), 1e-30), 1e-6))
             sd = np.sqrt((power*share*stack('level_sd')**2).sum(0)/np.maximum((power*share).sum(0), 1e-30))
         else: level = sd = np.full(K, np.nan)

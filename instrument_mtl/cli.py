@@ -86,6 +86,10 @@ def parser()->argparse.ArgumentParser:
     c.add_argument('--tier', choices=['mini', 'full'], default='mini')
     c = command('models', cmd_models, ['models', 'models --format json'])
     c.add_argument('--format', choices=['table', 'json'], default='table')
+    from instrument_mtl.catalogue import index_arguments, index_command
+    from instrument_mtl.search import search_arguments, search_command
+    index_arguments(command('index', index_command, ['index music/ --db timbre.lance', 'index music/ --db timbre.lance --workers 4']))
+    search_arguments(command('search', search_command, ['search --db timbre.lance --like song.flac --instrument drums', 'search --db timbre.lance --like song.flac --instrument drums --brighter --top 5']))
     c = command('train', cmd_train, ['train step3 -p instruments drums,bass -p epochs 4'])
     c.add_argument('step', help='name of a step notebook, such as step3')
     c.add_argument('-p', dest='parameter', nargs=2, action='append', default=[], metavar=('NAME', 'VALUE'), help='a parameter of the step')
