@@ -127,6 +127,8 @@ Mean AP {f(s['map'])}; recorded {f(s['map_real'])}. Level RMSE {f(s['level_rmse'
 
 **Not in the list**, because they did not beat every baseline on unseen sources or could not be judged: {', '.join(m['dropped']) or 'none'}.
 
+**On the frozen protocol of real recordings** the figures are in the project's README (`nbs/bench_protocol.ipynb`); there the level is not yet better than a constant for most instruments.
+
 **Limits.** Mixes are remixes: no mastering, no released songs. Quiet instruments (more than 18 LU under the mix) are often missed. Many classes were heard from few makers.
 *Voice* means a dozen singers and singing-synthesis voicebanks beside choir patches; it is weakest on styles that are far from those. Descriptors and embeddings are read from the mix and inherit its masking.
 
