@@ -109,7 +109,8 @@ Written by `nbs/step_release.ipynb` (commit {m['commit']}, seed {m['seed']}); ev
 (PyPI package `musicnn`, ISC licence, fetched and checked at first use, not part of this file), with attention branches and heads trained here (Apache-2.0).
 
 **Trained on** {p['n_train']} mixes of {m['data']}: rendered stems of sampled instruments, and real recordings with open licences (`use = train-ok` in `data/recordings.csv`).
-No piece, sound source or maker stands on two sides; one large library (Philharmonia) is split by player, so its room may be on two.
+No piece, sound source or maker stands on two sides; one large library (Philharmonia) is split by player, so its room may be on two, and the
+tonejs notes of the rendered corpus may come in part from the same libraries as some recordings: figures for trombone, french horn and double bass may flatter.
 The small number of makers of many classes is the main limit.
 
 | store | split | stems | sound sources | makers | hours |
