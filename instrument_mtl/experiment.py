@@ -10,14 +10,13 @@ __all__ = ['open_store', 'build', 'zero_shot_map', 'zero_shot', 'logmel_statisti
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
-from torch import nn
 from .core import DataError, ParameterError, best_device, data_dir, derive_seed, one_of, set_seed
 from .instruments import map_label, parse_instruments, taxonomy
 from .backbones import BACKBONES, load_backbone
 from .branches import Features, Regions
 from .tasks import MultiTaskModel, make_tasks
 from .remix import MixSampler, RemixPolicy
-from .loaders import MixLoader, mix_loaders
+from .loaders import MixLoader
 from .multitrack import StemStore
 from .training import Evaluation, Run, evaluate, fit, multitask_learner
 
