@@ -32,6 +32,8 @@ $(STAMP):
 	$(IN_VENV) python -m pip install -c .ci/constraints.txt pip setuptools wheel
 	$(IN_VENV) python -m pip install -c .ci/constraints.txt --no-deps tinysoundfont
 	$(IN_VENV) python -m pip install -c .ci/constraints.txt --no-build-isolation -e '.[dev]'
+	@$(IN_VENV) python -m pip install -c .ci/constraints.txt --no-build-isolation -e '.[psds]' >.venv/psds.log 2>&1 \
+		&& echo '== sed_scores_eval is built' || echo '== sed_scores_eval could not be built (is there a C compiler? see .venv/psds.log): events are judged without PSDS'
 	@rm -f .venv/.installed-* && touch $@
 
 corpus: $(STAMP) ## prepare the embedded corpus (fetched and rendered once)
