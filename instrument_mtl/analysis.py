@@ -179,7 +179,7 @@ class Analyzer:
         logit = out['presence']
         if 'scale' in cal: logit = logit*logit.new_tensor(cal['scale'])[self._keep] + logit.new_tensor(cal['offset'])[self._keep]
         res = dict(presence=logit.sigmoid(), z=b.z[:, self._keep, :self.model.regions.timbre_width])
-        if 'level' in out: res['level'], res['level_sd'] = out['level'][..., 0].clamp(max=3.), out['level'][..., 1].exp()*cal.get('level_sd_scale', 1.)
+        if 'level' in out: res['level'], res['level_sd'] = (cal.get('level_offset', 0.) + cal.get('level_slope', 1.)*out['level'][..., 0]).clamp(max=3.), out['level'][..., 1].exp()*cal.get('level_sd_scale', 1.)
         if 'descriptors' in out: res['descriptors'] = out['descriptors']
         frames = -(-self.window//ACTIVITY_HOP)
         res['activity'] = at_frames(out['activity'], frames).sigmoid() if 'activity' in out else res['presence'][..., None].expand(-1, -1, frames)

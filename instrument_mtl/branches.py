@@ -108,8 +108,11 @@ class Branches(nn.Module):
         width:int=24,           # frame features of each branch
         style:bool=False,       # add second-order statistics
         dropout:float=.2,
+        channel_dropout:float=0., # share of the feature channels that are hidden from a mix while training
+        noise:float=0.,         # noise on the features while training, in standard deviations
     ):
         super().__init__()
+        self.channel_dropout, self.noise = channel_dropout, noise
         self.kind, self.style, self.regions = one_of(kind, ('attention', 'conv', 'dense'), 'branch'), style, regions or Regions()
         K, D = n_instruments, self.regions.width
         self.norm, self.clip_norm = nn.BatchNorm1d(n_channels), nn.BatchNorm1d(n_clip)
@@ -124,8 +127,14 @@ class Branches(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.hidden_norm = nn.LayerNorm(D)
 
+    def spoil(self, x:Tensor)->Tensor:
+        "Normalised features (B, C) or (B, C, F), while training with channels hidden and shifted at random, the same at all times of a mix"
+        if not self.training or not (self.channel_dropout or self.noise): return x
+        one = x.new_ones(*x.shape[:2], *[1]*(x.ndim - 2))
+        return x*F.dropout(one, self.channel_dropout) + self.noise*torch.randn_like(one)
+
     def forward(self, heard:Heard)->Branched:
-        h = self.trunk(self.norm(heard.frames))
+        h = self.trunk(self.spoil(self.norm(heard.frames)))
         if self.taps > 1: h_taps = torch.cat([F.pad(h, (1, 1))[..., i:i + h.shape[-1]] for i in range(self.taps)], 1)
         else: h_taps = h
         u = F.gelu(torch.einsum('btf,ktw->bkwf', h_taps, self.frame_w) + self.frame_b)
@@ -133,7 +142,7 @@ class Branches(nn.Module):
         a = score.softmax(-1)
         mean = (u*a[:, :, None]).sum(-1)
         spread = ((u - mean[..., None]).square()*a[:, :, None]).sum(-1).add(1e-5).sqrt()
-        shared = torch.cat([h.mean(-1), self.clip(self.clip_norm(heard.clip))], 1)
+        shared = torch.cat([h.mean(-1), self.clip(self.spoil(self.clip_norm(heard.clip)))], 1)
         parts = [mean, u.amax(-1), spread, shared[:, None].expand(-1, u.shape[1], -1)]
         if self.style:
             i, j = torch.triu_indices(u.shape[2], u.shape[2], device=u.device)
