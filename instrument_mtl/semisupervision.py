@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEL_BANDS', 'SIGNALS', 'LABELS', 'Join', 'MixDescriptors', 'coarse_mel', 'Reconstruction', 'StemMel', 'Tags',
-           'unlabelled_mix', 'FolderLoader', 'hide_labels', 'MeanTeacher', 'PseudoLabels']
+           'unlabelled_mix', 'FolderLoader', 'without_signals', 'hide_labels', 'MeanTeacher', 'PseudoLabels']
 
 # %% ../nbs/step_semi.ipynb #9aac5ce4
 import copy
@@ -144,6 +144,15 @@ class FolderLoader:
         n = int(self.seconds*SAMPLE_RATE)
         return torch.from_numpy(np.stack([np.resize(x, n) if 0 < len(x) < n else np.pad(x[:n], (0, n - len(x[:n]))) for x in (load_audio(p, s, self.seconds) for p, s in items)]))
     def _mix(self, x): return x, self.to_targets(unlabelled_mix(x, self.instruments))
+
+def without_signals(model:MultiTaskModel)->MultiTaskModel:
+    "The model with the tasks that it answers users; what only helped to train it is left behind"
+    from instrument_mtl.tasks import TASKS
+    kept = [t for n, t in model.tasks.items() if n in TASKS]
+    core = MultiTaskModel(model.features, model.instruments, kept, model.regions, **model.config['branch'])
+    core.branches.load_state_dict(model.branches.state_dict())
+    for t in core.tasks: core.heads[t].load_state_dict(model.heads[t].state_dict())
+    return core.eval()
 
 LABELS = ('presence', 'level', 'descriptors', 'activity', 'stem_mel')  # tasks that need labelled stems
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'masked_mean', 'PerInstrument', 'Task', 'Presence', 'Level', 'Descriptors', 'Activity', 'at_frames',
-           'make_tasks', 'MultiTaskModel', 'MultiTaskLoss']
+           'hysteresis', 'make_tasks', 'MultiTaskModel', 'MultiTaskLoss']
 
 # %% ../nbs/32_tasks.ipynb #ba2efc89
 import math
@@ -168,6 +168,20 @@ class Activity(Task):
 def at_frames(x:Tensor, frames:int)->Tensor:
     "Curves (B, K, F) at another number of frames, by linear interpolation"
     return x if x.shape[-1] == frames else F.interpolate(x, size=frames, mode='linear', align_corners=False)
+
+# %% ../nbs/32_tasks.ipynb #59966309
+def hysteresis(curve:np.ndarray, on:float, off:float, min_frames:int=1, gap_frames:int=0)->list:
+    "Stretches (start, end) that rise above `on` and last until below `off`; short gaps are closed, short stretches dropped"
+    active, runs, start = False, [], 0
+    for i, v in enumerate(curve):
+        if not active and v >= on: active, start = True, i
+        elif active and v < off: active = False; runs.append([start, i])
+    if active: runs.append([start, len(curve)])
+    joined = []
+    for a, b in runs:
+        if joined and a - joined[-1][1] <= gap_frames: joined[-1][1] = b
+        else: joined.append([a, b])
+    return [(a, b) for a, b in joined if b - a >= min_frames]
 
 # %% ../nbs/32_tasks.ipynb #d2aed826
 TASKS = dict(presence=Presence, level=Level, descriptors=Descriptors, activity=Activity)
