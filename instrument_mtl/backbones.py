@@ -9,10 +9,10 @@ __all__ = ['PATCH_FRAMES', 'NETWORKS', 'BACKBONES', 'Backbone', 'conv_extreme', 
            'TransformerBlock', 'CNNSA', 'ShortChunkCNN', 'ShortChunkCNN_Res', 'HarmonicCNN', 'receptive_field',
            'WaveEncoder', 'kaldi_mel', 'KaldiLogMel', 'SpectrogramTransformer', 'ChannelAttention', 'InvertedResidual',
            'EfficientAT', 'folded', 'read_bundle', 'convert_musicnn', 'content_sha256', 'backbone_table',
-           'load_strictly', 'read_weights', 'pretrained_file', 'load_backbone']
+           'load_strictly', 'weights_header', 'read_weights', 'pretrained_file', 'load_backbone', 'save_backbone']
 
 # %% ../nbs/30_backbones.ipynb #d353f7b4
-import copy, hashlib, os, struct
+import copy, hashlib, json, os, struct
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,8 +21,9 @@ import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from .core import ParameterError, WeightsError, atomic_path, data_dir, load_yaml, one_of, sha256_of
+from .core import ParameterError, WeightsError, atomic_path, data_dir, jsonable, load_yaml, one_of, sha256_of
 from .audio import SAMPLE_RATE, LogMel, mel_filterbank
 
 # %% ../nbs/30_backbones.ipynb #da9bccc7
@@ -612,7 +613,6 @@ def _from_folder(cls, folder, config):
 
 def _json(folder, name)->dict:
     "A JSON file of a folder, empty when it is not there"
-    import json
     path = Path(folder)/name
     return json.loads(path.read_text()) if path.is_file() else {}
 
@@ -940,6 +940,14 @@ def load_strictly(
     net.load_state_dict(state)
     return net
 
+def weights_header(
+    path, # .safetensors
+)->dict:  # network, tags, meta of a tagging network; config, meta of a multi-task model
+    "What a safetensors file says about itself, without reading its tensors; empty for any other file"
+    try:
+        with safe_open(str(path), framework='pt') as f: return f.metadata() or {}
+    except Exception: return {}
+
 def read_weights(
     path, # .safetensors, or .pth / .pt that holds nothing but tensors
 )->dict:  # name → Tensor
@@ -988,13 +996,31 @@ def load_backbone(
         net = make.from_folder(weights)
         net.name, net.weights_name = name, str(weights)
         return net.eval()
-    tags = _tags(entry)
-    net = make(n_tags=len(tags))
-    net.tags, net.name, net.weights_name = list(tags), name, None
+    tags, path = _tags(entry), None
     if weights is not None:
         registered = name if weights == 'pretrained' else weights
         path = pretrained_file(registered) if str(registered) in BACKBONES else Path(registered)
+        said = weights_header(path)  # files of `save_backbone` name their own tags
+        if 'tags' in said:
+            if said['network'] != entry.network: raise WeightsError(f"{str(registered)!r} holds a network {said['network']!r}, {name!r} is {entry.network!r}.")
+            tags = json.loads(said['tags'])
+    net = make(n_tags=len(tags))
+    net.tags, net.name, net.weights_name = list(tags), name, None
+    if weights is not None:
         load_strictly(net, read_weights(path), str(registered))
         if str(registered) in BACKBONES: net.tags = _tags(BACKBONES[registered])
         net.weights_name = str(registered)
     return net.eval()
+
+# %% ../nbs/30_backbones.ipynb #b9854d95
+def save_backbone(
+    net:Backbone,
+    path,            # a .safetensors file
+    tags:list,       # names of its outputs
+    network:str,     # its architecture, a key of NETWORKS
+    meta:dict|None=None, # anything for a JSON: data, seed, commit …
+)->Path:
+    "Write a tagging network under its published names, with its tags; `load_backbone(name, path)` reads it"
+    state = {n: v.detach().cpu().contiguous() for n, v in net.state_dict().items()}
+    with atomic_path(path) as tmp: save_file(state, tmp, metadata=dict(network=one_of(network, NETWORKS, 'network'), tags=json.dumps(list(tags)), meta=json.dumps(jsonable(meta or {}))))
+    return Path(path)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MultiTaskCallback', 'param_groups', 'multitask_learner', 'synth_learner', 'trained_state', 'save_model', 'load_model',
-           'Checkpoint', 'fit', 'Evaluation', 'evaluate', 'cache_features', 'FeatureLoader', 'Run', 'latest_run']
+           'Checkpoint', 'fit', 'Evaluation', 'evaluate', 'cache_features', 'FeatureLoader', 'Run', 'is_multitask',
+           'latest_run']
 
 # %% ../nbs/33_training.ipynb #346216f9
 import json, math, os, time
@@ -24,6 +25,7 @@ from fastai.torch_core import to_detach
 from safetensors.torch import save_file
 from safetensors import safe_open
 from .core import DataError, ParameterError, WeightsError, atomic_path, derive_seed, git_commit, home, jsonable, one_of, rng, runs_dir, set_seed, sha256_of, write_json, write_text
+from .backbones import weights_header
 from .branches import Branches, Features, Regions
 from .tasks import MultiTaskLoss, MultiTaskModel, make_tasks
 from .loaders import MixLoader, mix_loaders
@@ -115,6 +117,7 @@ def load_model(
             head = f.metadata() or {}
             state = {k: f.get_tensor(k) for k in f.keys()}
     except Exception as e: raise WeightsError(f"{str(path)!r} is not a safetensors file ({e}). Only safetensors are loaded, since other formats can run code.") from None
+    if 'tags' in head: raise WeightsError(f"{str(path)!r} is a tagging network, not a model of instruments; read it with load_backbone({head.get('network')!r}, path).")
     if 'config' not in head: raise WeightsError(f"{str(path)!r} was not written by instrument_mtl: it has no model description.")
     c = json.loads(head['config'])
     sizes = c['region_sizes']
@@ -338,7 +341,7 @@ class Run:
 
     def finish(self, metrics:dict, learn:Learner|None=None, meta:dict|None=None):
         "Write the log, the model and, last, the metrics with data, split, seed and commit"
-        about = dict(step=self.step, commit=self.commit, seconds=round(time.time() - self.started, 1), params=self.params, **(meta or {}))
+        about = dict(step=self.step, commit=self.commit, run_s=round(time.time() - self.started, 1), params=self.params, **(meta or {}))
         if learn is not None:
             pd.DataFrame(learn.multi_task.log).to_csv(self/'log.csv', index=False)
             save_model(learn.model, self/'model.safetensors', about)
@@ -347,7 +350,14 @@ class Run:
         write_json(self/'metrics.json', dict(about, metrics=metrics))
         return self.folder
 
+# %% ../nbs/33_training.ipynb #641c02dd
+def is_multitask(
+    path, # a safetensors file
+)->bool:
+    "Whether a file holds a model of `save_model`, not a tagging network"
+    return 'config' in weights_header(path)
+
 def latest_run(step:str|None=None)->Path|None:
-    "The newest finished run that left a model"
-    done = [p.parent for p in runs_dir().glob(f"{step or '*'}/*/metrics.json") if (p.parent/'model.safetensors').exists()]
+    "The newest finished run that left a multi-task model"
+    done = [p.parent for p in runs_dir().glob(f"{step or '*'}/*/metrics.json") if is_multitask(p.parent/'model.safetensors')]
     return max(done, key=lambda p: (p/'metrics.json').stat().st_mtime, default=None)
