@@ -7,7 +7,7 @@ __all__ = ['MEL_BANDS', 'SIGNALS', 'LABELS', 'Join', 'MixDescriptors', 'coarse_m
            'unlabelled_mix', 'FolderLoader', 'without_signals', 'hide_labels', 'MeanTeacher', 'PseudoLabels']
 
 # %% ../nbs/step_semi.ipynb #9aac5ce4
-import copy
+import copy, json
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
@@ -15,7 +15,7 @@ from torch import nn, Tensor
 import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
-from .core import AudioError, DataError, ParameterError, checked_parameters, data_dir as own_dir, derive_seed, one_of, rng, set_seed
+from .core import AudioError, DataError, ParameterError, checked_parameters, derive_seed, jsonable, one_of, rng, set_seed
 from .audio import SAMPLE_RATE, LogMel, audio_info, load_audio
 from .descriptors import DESCRIPTORS, describe, to_target
 from .instruments import parse_instruments
@@ -24,7 +24,7 @@ from .remix import ACTIVITY_HOP, Mix, MixSampler
 from .loaders import MixLoader
 from .datasets import AUDIO_SUFFIXES
 from .tasks import Activity, Level, MultiTaskModel, Presence, Descriptors, Task, make_tasks, masked_mean
-from .training import FeatureLoader, Run, cache_features, evaluate, fit, multitask_learner
+from .training import FeatureLoader, Run, cache_features, evaluate, fit, multitask_learner, save_model
 from .experiment import open_store
 
 # %% ../nbs/step_semi.ipynb #130d172d

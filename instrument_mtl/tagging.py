@@ -21,7 +21,7 @@ from fastai.optimizer import OptimWrapper
 from .core import DataError, ParameterError, WeightsError, best_device, checked_parameters, derive_seed, one_of, rng, set_seed
 from .audio import SAMPLE_RATE, load_audio
 from .instruments import map_label, parse_instruments, taxonomy
-from .backbones import BACKBONES, NETWORKS, load_backbone
+from .backbones import BACKBONES, NETWORKS, load_backbone, save_backbone
 from .experiment import open_store, zero_shot, zero_shot_map
 from .loaders import MixLoader
 from .remix import MixSampler, RemixPolicy, make_mixes
@@ -170,7 +170,7 @@ class PublishedRecipe(Callback):
         self.phase = due
         self.learn.opt = self.optimiser(*self.phases[due][1:])
     def after_loss(self):
-        s = self.sums[self.training]; s[0] += float(self.loss)*len(self.yb[0]); s[1] += len(self.yb[0])
+        s = self.sums[self.training]; s[0] += self.loss.item()*len(self.yb[0]); s[1] += len(self.yb[0])
     def after_epoch(self):
         train, valid = (self.sums[t][0]/max(1, self.sums[t][1]) for t in (True, False))
         self.log.append(dict(epoch=self.epoch, phase=' '.join(map(str, self.phases[self.phase][1:])), train_loss=train, valid_loss=valid))
