@@ -47,11 +47,12 @@ def cmd_models(args)->int:
     from instrument_mtl.analysis import shipped_model
     from instrument_mtl.backbones import BACKBONES
     from instrument_mtl.core import runs_dir
+    from instrument_mtl.training import is_multitask
     rows = [dict(name=b.name, kind='backbone', **{k: v for k, v in vars(b).items() if k != 'name' and isinstance(v, (str, int, float, bool))}) for b in BACKBONES.values()]
     if args.format == 'json': print(json.dumps(rows, indent=1)); return 0
     for r in rows: print('  '.join(str(r.get(k, '')) for k in ('name', 'network', 'licence', 'source') if r.get(k)))
     if shipped_model(): print(f"shipped model  {shipped_model()}")
-    for p in sorted(runs_dir().glob('*/*/model.safetensors')): print(f"trained model  {p}")
+    for p in sorted(runs_dir().glob('*/*/model.safetensors')): print(f"trained {'model' if is_multitask(p) else 'tagger'}  {p}")
     return 0
 
 def cmd_train(args)->int:
