@@ -62,12 +62,13 @@ def build(
     device = best_device(params['device'])
     set_seed(params['seed'])
     store = open_store(params['dataset'], params['data_dir'])
-    model = MultiTaskModel(Features(params['backbone'], init=params['init']), instruments, tasks, Regions(), kind=params.get('branch', 'attention'))
+    options = {name: params[name] for name in ('style', 'hierarchy') if params.get(name)}
+    model = MultiTaskModel(Features(params['backbone'], init=params['init']), instruments, tasks, Regions(), kind=params.get('branch', 'attention'), **options)
     make = lambda split, n, fixed, policy=None: MixLoader(MixSampler(store, instruments, split, policy=policy), n, params['batch_size'], derive_seed(params['seed'] if split == 'train' else 0, split), fixed, model.targets, device)
     train, valid, test = make('train', params['n_train'], False), make('valid', params['n_valid'], True), make('test', params['n_test'], True)
     from fastai.data.core import DataLoaders
     dls = DataLoaders(train, valid, device=device); dls.n_inp = 1
-    return multitask_learner(dls, model, path=to_folder), test, store
+    return multitask_learner(dls, model, path=to_folder, weighting=params.get('weighting', 'fixed')), test, store
 
 # %% ../nbs/34_experiment.ipynb #f132140e
 def zero_shot_map(
