@@ -14,20 +14,9 @@ from torch import nn, Tensor
 import torch.nn.functional as F
 
 # %% ../nbs/10_audio.ipynb #e8270248
-from .reading import SAMPLE_RATE, audio_blocks, audio_info, load_audio, plain_name, resampled, to_working
+from .reading import SAMPLE_RATE, audio_blocks, audio_info, load_audio, plain_name, resampled, to_working, k_weighting
 
 # %% ../nbs/10_audio.ipynb #0b574edf
-def _biquads(sample_rate:int):
-    "Numerator and denominator of the two K-weighting filters"
-    def shelf(G=3.999843853973347, Q=0.7071752369554196, fc=1681.974450955533):
-        K, Vh = math.tan(math.pi*fc/sample_rate), 10**(G/20)
-        Vb, a0 = Vh**0.499666774155, 1 + K/Q + K*K
-        return [(Vh + Vb*K/Q + K*K)/a0, 2*(K*K - Vh)/a0, (Vh - Vb*K/Q + K*K)/a0], [1., 2*(K*K - 1)/a0, (1 - K/Q + K*K)/a0]
-    def highpass(Q=0.5003270373238773, fc=38.13547087602444):
-        K = math.tan(math.pi*fc/sample_rate); a0 = 1 + K/Q + K*K
-        return [1., -2., 1.], [1., 2*(K*K - 1)/a0, (1 - K/Q + K*K)/a0]
-    return shelf(), highpass()
-
 _k_cache = {}
 def _k_response(n_fft:int, sample_rate:int, device)->Tensor:
     "Complex response of the K-weighting on the bins of a real FFT"
@@ -35,7 +24,7 @@ def _k_response(n_fft:int, sample_rate:int, device)->Tensor:
     if key not in _k_cache:
         z = torch.exp(-2j*math.pi*torch.arange(n_fft//2 + 1, dtype=torch.float64)/n_fft)
         poly = lambda c: c[0] + c[1]*z + c[2]*z*z
-        response = math.prod([poly(b)/poly(a) for b, a in _biquads(sample_rate)], start=torch.ones_like(z))
+        response = math.prod([poly(b)/poly(a) for b, a in k_weighting(sample_rate)], start=torch.ones_like(z))
         if len(_k_cache) > 32: _k_cache.clear()
         _k_cache[key] = response.to(torch.complex64).to(device)
     return _k_cache[key]

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'MAX_RATE', 'MAX_CHANNELS', 'MAX_PEAK', 'AUDIO_SUFFIXES', 'plain_name', 'audio_info', 'to_working',
-           'load_audio', 'resampled', 'audio_blocks', 'audio_below']
+           'load_audio', 'resampled', 'audio_blocks', 'k_weighting', 'loudness', 'audio_below']
 
-# %% ../nbs/09_reading.ipynb #9ef426cc
+# %% ../nbs/09_reading.ipynb #dacb134d
 import math, os
 from pathlib import Path
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ import numpy as np
 import soundfile, soxr
 from .core import AudioError, DataError
 
-# %% ../nbs/09_reading.ipynb #25a4e8fa
+# %% ../nbs/09_reading.ipynb #e3bc88fc
 SAMPLE_RATE = 16000  # Hz, the working rate of the whole project
 
-# %% ../nbs/09_reading.ipynb #eb78558e
+# %% ../nbs/09_reading.ipynb #441c5ee0
 MAX_RATE, MAX_CHANNELS = 1_000_000, 1024  # Hz; of a file or an array: above it the header, or the order of the dimensions, is wrong
 MAX_PEAK = 100.                           # 40 dB over full scale: above it the samples are no audio in −1…1
 _READ = 2**22                             # samples of all channels that are read at once
@@ -63,7 +63,7 @@ def audio_info(path)->dict:
     "Sample rate in Hz, channels, duration in s and format of a file, from its header"
     with _open(path) as f: return dict(sample_rate=f.samplerate, channels=f.channels, duration_s=f.frames/f.samplerate, format=f.format)
 
-# %% ../nbs/09_reading.ipynb #4d3a8386
+# %% ../nbs/09_reading.ipynb #a4a322a3
 def _mono(x, name)->np.ndarray:
     "(n,) float32 from numbers of any type and (n,) or (n, channels); checked"
     x = np.asarray(x)
@@ -108,7 +108,7 @@ def load_audio(
         if not x: raise AudioError(f"{name} holds no samples" + (f" behind {offset_s} s." if offset_s else '.'))
         return to_working(np.concatenate(x), f.samplerate, name)
 
-# %% ../nbs/09_reading.ipynb #ef63383d
+# %% ../nbs/09_reading.ipynb #c1529c85
 def resampled(
     blocks:Iterator,  # float32 arrays, (n,) or (n, channels)
     sample_rate:int,  # Hz
@@ -139,7 +139,39 @@ def audio_blocks(
                 rest = rest[n:]
     if len(rest): yield rest
 
-# %% ../nbs/09_reading.ipynb #25fe7076
+# %% ../nbs/09_reading.ipynb #3ccb72d6
+def k_weighting(sample_rate:int):
+    "Numerator and denominator of the two K-weighting filters of BS.1770: the shelf for the head, the high-pass"
+    def shelf(G=3.999843853973347, Q=0.7071752369554196, fc=1681.974450955533):
+        K, Vh = math.tan(math.pi*fc/sample_rate), 10**(G/20)
+        Vb, a0 = Vh**0.499666774155, 1 + K/Q + K*K
+        return [(Vh + Vb*K/Q + K*K)/a0, 2*(K*K - Vh)/a0, (Vh - Vb*K/Q + K*K)/a0], [1., 2*(K*K - 1)/a0, (1 - K/Q + K*K)/a0]
+    def highpass(Q=0.5003270373238773, fc=38.13547087602444):
+        K = math.tan(math.pi*fc/sample_rate); a0 = 1 + K/Q + K*K
+        return [1., -2., 1.], [1., 2*(K*K - 1)/a0, (1 - K/Q + K*K)/a0]
+    return shelf(), highpass()
+
+def loudness(
+    x:np.ndarray,                # samples, (..., n)
+    sample_rate:int=SAMPLE_RATE, # Hz
+)->np.ndarray:                   # LUFS, (...)
+    "Integrated loudness of mono signals; NaN when shorter than 0.4 s, −inf for silence"
+    x, hop = np.asarray(x, np.float64), int(round(.1*sample_rate))
+    steps = x.shape[-1]//hop
+    if steps < 4: return np.full(x.shape[:-1], np.nan)
+    n_fft = 2**math.ceil(math.log2(x.shape[-1] + .128*sample_rate))
+    z = np.exp(-2j*np.pi*np.arange(n_fft//2 + 1)/n_fft)
+    response = math.prod(np.polyval(b[::-1], z)/np.polyval(a[::-1], z) for b, a in k_weighting(sample_rate))
+    y = np.fft.irfft(np.fft.rfft(x, n_fft)*response, n_fft)[..., :steps*hop]
+    power = (y**2).reshape(*y.shape[:-1], steps, hop).mean(-1)
+    power = np.lib.stride_tricks.sliding_window_view(power, 4, -1).mean(-1)
+    mean = lambda keep: (power*keep).sum(-1)/np.maximum(keep.sum(-1), 1)
+    with np.errstate(divide='ignore'):
+        lufs = lambda p: -.691 + 10*np.log10(p)
+        loud = lufs(power) > -70
+        return lufs(mean(loud & (lufs(power) > lufs(mean(loud))[..., None] - 10)))
+
+# %% ../nbs/09_reading.ipynb #4e950c12
 AUDIO_SUFFIXES = {'.wav', '.flac', '.ogg', '.oga', '.opus', '.mp3', '.aif', '.aiff', '.au', '.caf', '.w64', '.rf64'}
 
 def audio_below(folder)->list[Path]:
