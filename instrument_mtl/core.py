@@ -14,7 +14,7 @@ from importlib.metadata import version as _dist_version, PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
-import platformdirs, torch, yaml
+import platformdirs, yaml
 
 # %% ../nbs/00_core.ipynb #00e09df5
 class ImtlError(Exception): "Base of every error this project raises on purpose; its text is one sentence for a person"
@@ -100,8 +100,8 @@ def jsonable(x):
     "`x` with NumPy and torch scalars as Python numbers, and every number that is undefined as None"
     if isinstance(x, dict): return {str(k): jsonable(v) for k, v in x.items()}
     if isinstance(x, (list, tuple, set)): return [jsonable(v) for v in x]
-    if isinstance(x, (np.ndarray, torch.Tensor)): return jsonable(x.tolist())
     if isinstance(x, np.generic): x = x.item()
+    if hasattr(x, 'tolist'): return jsonable(x.tolist())  # arrays and tensors
     if isinstance(x, float) and not math.isfinite(x): return None
     if isinstance(x, Path): return str(x)
     return x
@@ -117,6 +117,7 @@ def sha256_of(path)->str:
 # %% ../nbs/00_core.ipynb #5dbdcbab
 def set_seed(seed:int):
     "Seed Python, NumPy and torch"
+    import torch
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
 
 def derive_seed(seed:int, *names)->int:
@@ -169,8 +170,9 @@ def git_commit()->str:
     try: return 'v' + _dist_version('instrument_mtl')
     except PackageNotFoundError: return 'unknown'
 
-def best_device(device:str='auto')->torch.device:
+def best_device(device:str='auto')->'torch.device':
     "'auto' is the GPU when there is one, else the CPU; a device that is not there is a `ParameterError`"
+    import torch
     if device in ('auto', ''): return torch.device('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu')
     try: return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError) as e: raise ParameterError(f"device {device!r} cannot be used here ({str(e).splitlines()[0]}). Allowed: auto, cpu, cuda, cuda:0 …") from None
