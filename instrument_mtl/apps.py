@@ -578,7 +578,7 @@ def _draw_wave(ax, x, start_s):
 
 def _draw_spectrogram(ax, x, start_s):
     "Log-mel spectrogram, averaged over time to about 1500 columns"
-    mel = LogMel(); S = mel(torch.from_numpy(np.ascontiguousarray(x)))[0].numpy()
+    mel = LogMel(); S = mel(torch.from_numpy(np.ascontiguousarray(x))).numpy()
     n = max(1, S.shape[1]//1500); S = S[:, :S.shape[1]//n*n].reshape(len(S), -1, n).mean(2)
     ax.imshow(S, origin='lower', aspect='auto', cmap='magma', extent=(start_s, start_s + len(x)/SAMPLE_RATE, -.5, len(S) - .5))
     hz = mel.filters.argmax(1).numpy()*SAMPLE_RATE/512
@@ -608,7 +608,7 @@ def timeline_figure(
         low.fill_between(analysis.times_s[here], y0, y0 + .7*analysis.activity[row, here], color=colour, alpha=.5, lw=0)
         spans = [(e.start_s, e.end_s - e.start_s) for e in events[events.instrument == k].itertuples() if e.end_s > start_s and e.start_s < end_s]
         low.broken_barh(spans, (y0 + .75, .15), color=colour)
-    low.set(xlim=(start_s, end_s), ylim=(0, lanes), xlabel='time (s)')
+    low.set(xlim=(start_s, end_s), ylim=(0, lanes), xlabel='time (s)      curve: activity, 0 to 1; bar: event')
     low.set_yticks([lanes - 1 - i + .4 for i in range(len(names))], [f'{k}  {_number(analysis.level_lu[analysis.instruments.index(k)], 0, " LU")}' for k in names])
     for i in range(1, lanes): low.axhline(i, color='.85', lw=.6)
     if not names: low.text(.5, .5, 'no instrument of the model was found', transform=low.transAxes, ha='center', va='center')
@@ -633,7 +633,7 @@ class Timeline:
         self.worker, self.player = Worker(), new_player()
         self.drop = new_drop(self.open)
         self.text = W.Text(description='or a path', placeholder='an audio file on this machine, then Enter', continuous_update=False, layout=W.Layout(width='620px'))
-        self.kind = W.ToggleButtons(options=list(SOUND_VIEWS), description='Show', style={'button_width': '110px'})
+        self.kind = W.ToggleButtons(options=list(SOUND_VIEWS), style={'button_width': '110px'}, tooltips=['amplitude over time', 'frequencies over time'], layout=W.Layout(width='auto'))
         self.every = W.Checkbox(description='lanes of all instruments', indent=False)
         self.page = W.BoundedIntText(description='Page', value=1, min=1, max=1, layout=W.Layout(width='160px', visibility='hidden'))
         self.picture = new_picture(keys=(' ', 'ArrowLeft', 'ArrowRight', 'Home'), clock=self.player.clock, click=lambda axes, x, y: self.play(x), key=self.key)
@@ -798,11 +798,11 @@ class TimbreExplorer:
         self.instrument = W.Dropdown(description='Instrument')
         self.colour = W.Dropdown(description='Colour', options=list(SIGNS))
         self.picture = new_picture(keys=('ArrowLeft', 'ArrowRight', 'ArrowUp', 'ArrowDown', 'Enter'), click=self.click, key=self.key)
-        self.near = W.Select(rows=top, layout=W.Layout(width='100%'))
+        self.near = W.Select(rows=top, layout=W.Layout(width='98%'))
         self.near.add_class('imtl-near')
         self.title = W.HTML('<b>Neighbours</b>')
         self.from_here = W.Button(description='Search from the selected one', disabled=True, layout=W.Layout(width='auto'))
-        self.sliders = {r: W.FloatSlider(min=-2, max=2, step=.5, value=0, description=_words(r), readout_format='+.1f', continuous_update=False, style={'description_width': '140px'}, layout=W.Layout(width='100%')) for r in SIGNS}
+        self.sliders = {r: W.FloatSlider(min=-2, max=2, step=.5, value=0, description=_words(r), readout_format='+.1f', continuous_update=False, style={'description_width': '140px'}, layout=W.Layout(width='98%')) for r in SIGNS}
         self.drop = new_drop(self.ask_file, 'Drop a recording here to search with it, or click to choose one')
         self.text = W.Text(description='or a path', placeholder='an audio file on this machine, then Enter', continuous_update=False, layout=W.Layout(width='620px'))
         right = W.VBox([self.title, self.near, self.from_here, W.HTML('<b>Alike, but …</b> (in standard deviations; 0: leave it free)'), *self.sliders.values()], layout=W.Layout(flex='1 1 330px', padding='0 0 0 10px'))
@@ -900,7 +900,7 @@ def _search(self, report):
     k, moves = self.instrument.value, {r: s.value for r, s in self.sliders.items() if s.value}
     found = self.index.search(self.query, k, self.top, moves=moves, analyzer=self.analyzer)
     report(.9)
-    label = lambda r: '   '.join([f'{r.similarity:.3f}', self.name(r.file), *(f'{m} {getattr(r, m + "_change"):+.1f}' for m in moves)]).replace('-', '−')
+    label = lambda r: '   '.join([f'{r.similarity:.3f}', self.name(r.file), *(f'{m} {getattr(r, m + "_change"):+.1f}'.replace('-', '−') for m in moves)])
     self._quiet = True
     self.near.options = [(label(r), r.file) for r in found.itertuples()]
     self.near.value = None
@@ -911,7 +911,7 @@ def _search(self, report):
     self.mark()
     if not len(found): return 'Nothing in the collection lies on that side; move a slider back.'
     about = f'; predicted presence of {k} in it: {self.query.presence[self.query.instruments.index(k)]:.2f}, its place and qualities are read from the mix by the model' if own else ''
-    return f'{len(found)} neighbours of {name}{about}.'
+    return f'{len(found)} neighbours (black rings) of {name} (red ring){about}.'
 
 def _mark(self):
     "Rings on the map: the query, the sound that plays, the neighbours"
