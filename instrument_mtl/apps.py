@@ -33,10 +33,10 @@ class Worker:
     "Runs the newest job in a thread; `view` shows its progress, a cancel button, and what went wrong"
     def __init__(self):
         import ipywidgets as W
-        self.bar = W.FloatProgress(max=1., layout=W.Layout(width='140px', visibility='hidden'))
-        self.button = W.Button(description='Cancel', icon='times', disabled=True, tooltip='Stop what is being computed', layout=W.Layout(width='90px'))
+        self.bar = W.FloatProgress(max=1., layout=W.Layout(width='140px', flex='0 0 auto', display='none'))
+        self.button = W.Button(description='Cancel', icon='times', disabled=True, tooltip='Stop what is being computed', layout=W.Layout(width='100px', flex='0 0 auto'))
         self.line = W.HTML(layout=W.Layout(flex='1 1 auto'))
-        self.view = W.HBox([self.bar, self.button, self.line], layout=W.Layout(align_items='center'))
+        self.view = W.HBox([self.button, self.bar, self.line], layout=W.Layout(align_items='center'))
         self._lock, self._job, self._stop, self._thread = threading.Lock(), None, False, None
         self.button.on_click(lambda _: self.cancel())
 
@@ -83,7 +83,7 @@ def _run(self):
                 self._thread = None
                 return
             (job, what), self._job, self._stop = self._job, None, False
-        self.bar.value, self.bar.layout.visibility, self.button.disabled = 0., 'visible', False
+        self.bar.value, self.bar.layout.display, self.button.disabled = 0., '', False
         self.say(what + ' …')
         try:
             done = job(self.report)
@@ -93,7 +93,7 @@ def _run(self):
         except Exception as e:
             logging.getLogger(__name__).exception(what)
             self.say(f'{what} failed with a fault of the program: {type(e).__name__}: {e}', error=True)
-        self.bar.layout.visibility, self.button.disabled = 'hidden', True
+        self.bar.layout.display, self.button.disabled = 'none', True
 
 Worker._run = _run
 
@@ -730,7 +730,7 @@ def index_stems(
     labels = {s: r['instrument'] for s, r in store.rows.items() if r['kind'] != 'mix' and not r['bleed']}
     stems = [s for s, r in zip(labels, relations(list(labels.values()), [instrument])[:, 0]) if r == 1]
     if not stems: raise DataError(f"The collection has no stem of {instrument!r}.")
-    have, new = ({(r['file'], r['content']) for r in rows_in(index, instrument).to_dict('records')} if len(index) else set()), []
+    have, new = (set(zip(*rows_in(index, instrument, most=None)[['file', 'content']].T.values)) if len(index) else set()), []
     for i, s in enumerate(stems):
         report(i/len(stems), f'embedding {i + 1} of {len(stems)} stems of {instrument} …')
         x = stem_excerpt(store, s)
@@ -738,10 +738,14 @@ def index_stems(
         if row not in have: new.append(stem_row(store, s, x, instrument, analyzer))
     if new: index.add(new)
 
-def rows_in(index:TimbreIndex, instrument:str)->pd.DataFrame:
-    "All rows of an instrument in which it was found present"
+def rows_in(
+    index:TimbreIndex,
+    instrument:str,
+    most:int|None=20_000, # how many rows at most; None: all
+)->pd.DataFrame:          # file, content, vector, presence and the regions' scores
+    "The rows of an instrument in which it was found present"
     quoted = instrument.replace("'", "''")
-    q = index.table.search().where(f"instrument = '{quoted}' AND present = true").limit(max(1, len(index)))
+    q = index.table.search().where(f"instrument = '{quoted}' AND present = true").limit(max(1, len(index) if most is None else most))
     return q.select(['file', 'content', 'vector', 'presence', *(f'{r}_score' for r in SIGNS)]).to_pandas().sort_values('file', ignore_index=True)
 
 # %% ../nbs/53_apps.ipynb #bd570d87
@@ -811,7 +815,7 @@ class TimbreExplorer:
         self.view.app = self
         self.instrument.observe(lambda _: self._quiet or self.worker.start(self.load, 'Opening the collection'), 'value')
         self.colour.observe(lambda _: self.rows is not None and self.worker.start(self.draw, 'Drawing'), 'value')
-        self.near.observe(lambda change: self._quiet or change['new'] is None or self.listen(change['new']), 'value')
+        self.near.observe(lambda change: self._quiet or change['new'] is None or self.worker.say(self.listen(change['new']), error=True), 'value')
         self.from_here.on_click(lambda _: self.near.value and self.ask(self.near.value))
         for s in self.sliders.values(): s.observe(lambda _: self._quiet or self.query is None or self.worker.start(self.search, 'Searching'), 'value')
         self.text.observe(lambda change: change['new'].strip() and self.ask_file(change['new'].strip()), 'value')
@@ -863,23 +867,22 @@ def _name(self, file)->str:
 TimbreExplorer.open, TimbreExplorer.load, TimbreExplorer.draw, TimbreExplorer.name = _open_collection, _load_instrument, _draw_map, _name
 
 # %% ../nbs/53_apps.ipynb #15bc2104
-def _listen(self, file):
-    "Play a sound of the collection"
+def _listen(self, file)->str:
+    "Play a sound of the collection; what went wrong, or nothing"
     try:
         if self.store is not None: x = stem_excerpt(self.store, self.name(file))
         else: x = load_audio(file, max(0., audio_info(file)['duration_s']/3 - 5), 10.)
-    except ImtlError as e: return self.worker.say(str(e), error=True)
+    except ImtlError as e: return f'It cannot be played: {e}'
     fill_player(self.player, [x/max(1., float(np.abs(x).max()))], self.name(file))
     self.player.send(dict(play=0))
-    self.chosen = file
-    self.from_here.disabled = False
+    self.chosen, self.from_here.disabled = file, False
     self.mark()
+    return ''
 
 def _ask(self, file):
     "Play a sound, and look for its neighbours"
-    self.query, self.query_xy = file, None
-    self.listen(file)
-    self.worker.start(self.search, 'Searching')
+    self.query, self.query_xy, self.chosen = file, None, file
+    self.worker.start(lambda report: ' '.join([self.listen(file), self.search(report)]).strip(), 'Searching')
 
 def _ask_file(self, path):
     "Search with a recording of one's own"
