@@ -21,7 +21,6 @@ from .levels import sd_scale
 from .loaders import MixLoader
 from .multitrack import JoinedStore
 from .remix import MixSampler, RemixPolicy
-from .results import toward_prior
 from .tasks import MultiTaskModel, make_tasks
 from .training import Evaluation, FeatureLoader, Run, cache_features, evaluate, fit, multitask_learner, save_model, trained_state
 
