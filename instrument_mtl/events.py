@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FLOOR_LU', 'EVENT_TASKS', 'Audible', 'LevelCurve', 'Decoder', 'runs', 'frame_f1', 'tune_decoder', 'score_activity',
-           'Played', 'leakage', 'event_scores', 'psds', 'mix_is_loud', 'sliding_tags', 'piano_roll']
+           'Played', 'leakage', 'event_scores', 'psds', 'mix_is_loud', 'sliding_tags', 'piano_roll', 'synchronous_view']
 
 # %% ../nbs/step_events.ipynb #dd18b03f
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np, pandas as pd, torch
@@ -200,3 +200,26 @@ def piano_roll(
     ax.set(yticks=range(len(instruments)), xlim=(0, duration_s), ylim=(len(instruments) - .4, -.6), xlabel='time (s)'); ax.set_yticklabels(instruments)
     fig.tight_layout()
     return fig
+
+# %% ../nbs/step_events.ipynb #2f58ae56
+def synchronous_view(
+    audio:np.ndarray,    # (n,) at 16 kHz
+    events:pd.DataFrame, # instrument, start_s, end_s
+    instruments:list,
+)->str:                  # HTML
+    "A piano roll whose cursor follows the audio player below it"
+    import base64, io, soundfile, uuid
+    from html import escape
+    buffer, duration, key = io.BytesIO(), len(audio)/SAMPLE_RATE, f'roll-{uuid.uuid4().hex[:8]}'
+    soundfile.write(buffer, np.clip(audio, -1, 1), SAMPLE_RATE, format='FLAC')
+    lane = {k: i for i, k in enumerate(instruments)}
+    bars = ''.join(f'<rect x="{100*e.start_s/duration:.3f}%" width="{100*(e.end_s - e.start_s)/duration:.3f}%" y="{22*lane[e.instrument] + 4}" height="14" rx="2" fill="hsl({47*lane[e.instrument] % 360} 60% 50%)"><title>{escape(e.instrument)} {e.start_s:.1f}–{e.end_s:.1f} s</title></rect>'
+                   for e in events.itertuples() if e.instrument in lane)
+    names = ''.join(f'<div style="height:22px">{escape(k)}</div>' for k in instruments)
+    return f"""<div id="{key}" style="font:12px/22px sans-serif;max-width:60em"><div style="display:flex"><div style="width:8em">{names}</div>
+<svg role="img" aria-label="events of {len(instruments)} instruments over {duration:.0f} seconds" style="flex:1;height:{22*len(instruments)}px;background:#8881;cursor:pointer">{bars}<line x1="0" x2="0" y1="0" y2="100%" stroke="currentColor"/></svg></div>
+<audio controls style="width:100%" src="data:audio/flac;base64,{base64.b64encode(buffer.getvalue()).decode()}"></audio></div>
+<script>(() => {{ const box = document.getElementById("{key}"), sound = box.querySelector("audio"), roll = box.querySelector("svg"), line = roll.querySelector("line");
+const draw = () => {{ for (const x of ["x1", "x2"]) line.setAttribute(x, 100*sound.currentTime/{duration:.4f} + "%"); if (!sound.paused) requestAnimationFrame(draw); }};
+for (const e of ["play", "seeked", "timeupdate"]) sound.addEventListener(e, draw);
+roll.addEventListener("click", e => {{ const r = roll.getBoundingClientRect(); sound.currentTime = (e.clientX - r.left)/r.width*{duration:.4f}; }}); }})()</script>"""

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEL_BANDS', 'SIGNALS', 'LABELS', 'Join', 'MixDescriptors', 'coarse_mel', 'Reconstruction', 'StemMel', 'Tags',
-           'unlabelled_mix', 'FolderLoader', 'without_signals', 'hide_labels', 'MeanTeacher', 'PseudoLabels']
+           'unlabelled_mix', 'FolderLoader', 'without_signals', 'hide_labels', 'kept_mb', 'MeanTeacher', 'PseudoLabels']
 
 # %% ../nbs/step_semi.ipynb #9aac5ce4
 import copy, json
@@ -174,6 +174,18 @@ def hide_labels(
     for t in LABELS:
         if f'{t}.mask' in loader.data: loader.data[f'{t}.mask'] = loader.data[f'{t}.mask'] & ~off.view(-1, *[1]*(loader.data[f'{t}.mask'].ndim - 1))
     return labelled
+
+# %% ../nbs/step_semi.ipynb #4779a7db
+def kept_mb(
+    forward, # () → loss
+)->float:    # MB
+    "What autograd keeps of one forward pass"
+    seen = {}
+    def pack(t):
+        seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t): forward()
+    return sum(seen.values())/1e6
 
 # %% ../nbs/step_semi.ipynb #556eefb7
 class MeanTeacher(Callback):

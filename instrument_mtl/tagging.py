@@ -26,7 +26,7 @@ from .experiment import open_store, zero_shot, zero_shot_map
 from .loaders import MixLoader
 from .remix import MixSampler, RemixPolicy, make_mixes
 from .tasks import Presence, masked_mean
-from .training import Run
+from .training import Bf16, Run, native_bf16
 
 # %% ../nbs/step0.ipynb #48ab8455
 @dataclass
@@ -188,10 +188,10 @@ def tag_learner(
     device='cpu',
     path='.',
 )->Learner:
-    "A fastai learner with the published recipe; its `fit(epochs)` is the whole training"
+    "A fastai learner with the published recipe, in bfloat16 where the device has it; its `fit(epochs)` is the whole training"
     n = net.input_samples
     dls = DataLoaders(ChunkLoader(clips, 'train', n, batch_size, 0, seed, device), ChunkLoader(clips, 'valid', n, batch_size, valid_chunks, device=device), device=device); dls.n_inp = 1
-    return Learner(dls, Logits(net).to(device), loss_func=tag_loss, cbs=PublishedRecipe(), path=path)
+    return Learner(dls, Logits(net).to(device), loss_func=tag_loss, cbs=[PublishedRecipe()] + [Bf16()]*native_bf16(device), path=path)
 
 # %% ../nbs/step0.ipynb #eb2432fe
 def tag_network(

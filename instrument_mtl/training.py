@@ -6,7 +6,7 @@
 __all__ = ['WEIGHTINGS', 'AdaptiveLoss', 'UncertaintyLoss', 'UWSOLoss', 'DWALoss', 'FAMOLoss', 'LossWeights', 'make_loss',
            'RegionPressure', 'model_callbacks', 'MultiTaskCallback', 'param_groups', 'multitask_learner',
            'synth_learner', 'trained_state', 'save_model', 'load_model', 'Checkpoint', 'fit', 'Evaluation', 'evaluate',
-           'cache_features', 'FeatureLoader', 'Run', 'is_multitask', 'latest_run']
+           'native_bf16', 'Bf16', 'cache_features', 'FeatureLoader', 'Run', 'is_multitask', 'latest_run']
 
 # %% ../nbs/33_training.ipynb #346216f9
 import json, math, os, time
@@ -23,7 +23,7 @@ from fastai.callback.schedule import *
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import Adam
-from fastai.torch_core import to_detach
+from fastai.torch_core import to_detach, to_float
 from safetensors.torch import save_file
 from safetensors import safe_open
 from .core import DataError, ParameterError, WeightsError, atomic_path, derive_seed, git_commit, home, jsonable, one_of, rng, runs_dir, set_seed, sha256_of, write_json, write_text
@@ -377,6 +377,29 @@ def evaluate(
             for kept, v in zip(targets[n], y[n]): kept.append(v.cpu())
     cat = lambda v: torch.cat(v).numpy()
     return Evaluation({n: cat(v) for n, v in preds.items()}, {n: tuple(cat(v) for v in t) for n, t in targets.items()}, model.instruments, model.tasks)
+
+# %% ../nbs/33_training.ipynb #080002cd
+def native_bf16(device='cpu')->bool:
+    "Does the device multiply bfloat16 natively?"
+    if torch.device(device).type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
+    try: flags = Path('/proc/cpuinfo').read_text()
+    except OSError: return False
+    return 'amx_bf16' in flags or 'avx512_bf16' in flags
+
+class Bf16(Callback):
+    "Forward passes under bfloat16 autocast, filters channels-last; on any device"
+    order, _autocast = -20, None
+    def before_fit(self): self.model.to(memory_format=torch.channels_last)
+    def before_batch(self):
+        self._autocast = torch.autocast(torch.device(self.dls.device).type, torch.bfloat16)
+        self._autocast.__enter__()
+    def _leave(self):
+        if self._autocast: self._autocast.__exit__(None, None, None); self._autocast = None
+    def after_pred(self):
+        self._leave()
+        self.learn.pred = to_float(self.pred)  # the loss in float32
+    def after_cancel_batch(self): self._leave()
+    def after_cancel_fit(self): self._leave()
 
 # %% ../nbs/33_training.ipynb #356ef610
 def _cache_part(model, loader, folder, per_shard, starts):
