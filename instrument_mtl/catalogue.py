@@ -36,13 +36,13 @@ def _follow_parent(key, payload, parent):
     threading.Thread(target=watch, daemon=True).start()
     _hold(key, payload)
 
-def _analyzer(key)->Analyzer:
+def _analyzer(key)->Reader:
     "This thread's copy of a model"
     if getattr(_mine, 'key', None) != key: _mine.key, _mine.analyzer = key, pickle.loads(_models[key])
     return _mine.analyzer
 
 def analysed(
-    analyzer:Analyzer,
+    analyzer:Reader,
     path,            # an audio file
 )->dict:             # JSON form with content hash, size and time of the file, and regions; or {'error': reason}
     "Everything that the catalogue keeps of one recording"
@@ -80,7 +80,7 @@ def _cluster(key, payload, scheduler, timeout_s=20):
         name = f'instrument_mtl-{key[:12]}'
         def setup(self, worker): _hold(key, payload)
     try: client = Client(scheduler, timeout=timeout_s)
-    except (OSError, TimeoutError, ValueError) as e: raise ParameterError(f"No Dask scheduler answers at {scheduler!r} ({type(e).__name__}). Start one with: dask scheduler") from None
+    except (OSError, TimeoutError, ValueError) as e: raise ParameterError(f"No Dask scheduler answers at {scheduler!r} ({type(e).__name__}). Start one with: dask scheduler --host 127.0.0.1") from None
     with client:
         client.register_plugin(Model())
         if not (n := sum(client.nthreads().values())): raise ParameterError(f"The Dask scheduler at {scheduler!r} has no workers. Start some with: dask worker {scheduler}")
@@ -144,14 +144,14 @@ def index_folder(
     db,                   # the index: a folder, or the address of an object store
     workers:int=1,        # local processes; 1: this process
     scheduler:str|None=None, # address of a Dask scheduler, such as tcp://host:8786, in place of local processes
-    analyzer=None,        # an `Analyzer`, or the path of a model; None: the shipped model
+    analyzer=None,        # an `Analyzer` or `OnnxAnalyzer`, or the path of a model; None: the shipped model
     progress:bool=True,
     portion:int=200,      # results per addition to the index
 )->dict:                  # done, skipped, added (rows): numbers; failed: {path: reason}; seconds
     "Analyse all recordings below a folder and index them; goes on where an earlier call stopped"
     if workers < 1: raise ParameterError(f"workers = {workers} is not allowed; it must be 1 or more.")
     start, paths = time.perf_counter(), audio_below(folder)
-    if not isinstance(analyzer, Analyzer): analyzer = Analyzer.load(analyzer)
+    if not isinstance(analyzer, Reader): analyzer = Analyzer.load(analyzer)
     index, kept = TimbreIndex(db), results_dir(db)
     if index.table is not None: index._check(analyzer.sha256, index.about['width'])
     place = lambda p: (t := result_path(p, kept)).parent/t.stem[-2:]/t.name
@@ -166,7 +166,7 @@ def index_folder(
     keep(None, last=True)
     for p, d in tqdm(_results(analyzer, todo, workers, scheduler) if todo else (), total=len(todo), desc='analysing', disable=not progress):
         if 'error' in d: summary['failed'][plain_name(p)] = d['error']; continue
-        write_json(place(p), d, indent=None)
+        with written(place(p)): write_json(place(p), d, indent=None)
         summary['done'] += 1; keep(d)
     keep(None, last=True)
     if summary['added']: index.maintain()

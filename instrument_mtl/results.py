@@ -238,7 +238,7 @@ class Reader:
         p = stack('presence').astype(np.float64)
         presence = power_mean(p, weight, self.meta.get('power_mean', 3.)) if weight.any() else np.zeros(K)
         threshold = np.array([self.meta.get('thresholds', {}).get(k, .5) for k in self.instruments])
-        present = presence >= threshold
+        present = (presence >= threshold) & (presence > 0)
         if 'level' in results[0]:
             power = weight[:, None]*10**(np.maximum(np.nan_to_num(loud, nan=-40., neginf=-200.), -200)/10)[:, None]
             share = p/np.maximum(p.max(0), 1e-9)*10**(stack('level')/10)

@@ -6,13 +6,13 @@
 __all__ = ['SIGNS', 'WORDS', 'moves_of', 'region_scores', 'rows_of', 'TimbreIndex', 'search_arguments', 'search_command']
 
 # %% ../nbs/51_search.ipynb #c7896d63
-import json, math, os, sys
+import json, math, os, re, sys
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
-from .core import DataError, ParameterError, one_of, sha256_of
+from .core import DataError, ImtlError, ParameterError, one_of, sha256_of
 from .descriptors import DESCRIPTORS, to_target
 from .reading import plain_name
 
@@ -73,11 +73,25 @@ def rows_of(
             for i in d['instruments'] if i.get('timbre') is not None]
 
 # %% ../nbs/51_search.ipynb #a9053e61
+def _told(method):
+    "The same method; what the store cannot read or write is a `DataError`"
+    @wraps(method)
+    def run(self, *args, **kw):
+        try: return method(self, *args, **kw)
+        except ImtlError: raise
+        except (OSError, RuntimeError, ValueError) as e:
+            why = getattr(e, 'strerror', None) or str(e).splitlines()[0].split(', /')[0]
+            full = re.search('No space left on device|Read-only file system|Permission denied|quota', str(e))
+            if full: raise DataError(f"The index {self.path!r} cannot be written ({full[0]}).") from e
+            raise DataError(f"The index {self.path!r} cannot be read ({why}). If its files are damaged, delete {self.path}/timbre.lance and call `instrument-mtl index` again: its results are kept beside it and are not computed again.") from e
+    return run
+
 def _sql(text)->str: return "'" + str(text).replace("'", "''") + "'"
 def _sql_in(column, values)->str: return f"{column} IN ({', '.join(map(_sql, values))})"
 
 class TimbreIndex:
     "Per-instrument embeddings that can be searched"
+    @_told
     def __init__(self,
         path,                     # a folder, or the address of an object store such as s3://bucket/timbre.lance
         create:bool=True,         # False: an index that is not there is a `DataError`
@@ -95,12 +109,14 @@ class TimbreIndex:
 
     # ---- the table and what it holds
     @property
+    @_told
     def table(self):
         "The LanceDB table at its newest version, or None before the first row"
         if self.__dict__.get('_table') is None: self._table = self.db.open_table('timbre') if 'timbre' in self.db.list_tables(limit=1000).tables else None
         return self._table
 
     @cached_property
+    @_told
     def about(self)->dict:
         "Model, width and regions of the vectors"
         if self.table is None: raise DataError(f"The index {self.path!r} is empty. Fill it with: instrument-mtl index FOLDER --db {self.path}")
@@ -108,6 +124,7 @@ class TimbreIndex:
         if b'instrument_mtl' not in meta: raise DataError(f"The table in {self.path!r} was not made by instrument_mtl.")
         return json.loads(meta[b'instrument_mtl'])
 
+    @_told
     def __len__(self): return self.table.count_rows() if self.table is not None else 0
     def __repr__(self): return f"TimbreIndex({self.path!r}, {len(self)} rows)"
 
@@ -147,6 +164,7 @@ class TimbreIndex:
         regions = next((d['regions'] for d in dicts if d.get('regions')), {})
         return self._add(rows, dict(model=rows[0]['model'], width=len(rows[0]['vector']), regions=regions))
 
+    @_told
     def _add(self, rows, about):
         import pyarrow as pa
         from lancedb.index import BTree, Bitmap
@@ -169,6 +187,7 @@ class TimbreIndex:
             for file, content in stale: self.table.delete(f'file = {_sql(file)} AND content = {_sql(content)}')
         return len(new)
 
+    @_told
     def maintain(self,
         cells:int|None=None, # of the inverted file; None: the square root of the number of rows
     ):
@@ -182,11 +201,13 @@ class TimbreIndex:
         return self
 
     @property
+    @_told
     def has_ann(self)->bool:
         "Whether there is an approximate index"
         return self.table is not None and any('vector' in i.columns for i in self.table.list_indices())
 
     # ---- what a query is
+    @_told
     def track(self,
         name,       # path of a recording, or (the beginning of) its content hash
         instrument:str,
@@ -199,6 +220,7 @@ class TimbreIndex:
         return found[0] if found else None
 
     @property
+    @_told
     def instruments(self)->list:
         "The instruments that are in the index"
         return sorted(set(self.table.search().select(['instrument']).limit(max(1, len(self))).to_arrow()['instrument'].to_pylist())) if self.table is not None else []
@@ -231,6 +253,7 @@ class TimbreIndex:
         return float(s.std()) if len(s) > 1 else 0.
 
     # ---- searching
+    @_told
     def search(self,
         query,                      # an embedding, an `Analysis` or its dict, a file, or a track of the index
         instrument:str,
