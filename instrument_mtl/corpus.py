@@ -6,7 +6,7 @@
 __all__ = ['PLAYERS', 'ENGINES', 'TIERS', 'PIECES', 'CATALOGUES', 'SoundFontTable', 'Voice', 'SoundFontPlayer', 'synth_player',
            'read_patch', 'drum_key', 'read_hydrogen', 'recipe', 'sources_of', 'voices', 'source_counts',
            'shared_samples', 'Job', 'choose_voice', 'make_piece', 'render_job', 'plan', 'prepare_corpus', 'catalogue',
-           'wad_midis', 'mma_pieces', 'average', 'frets_on_fire']
+           'wad_midis', 'mma_pieces', 'average', 'frets_on_fire', 'frets_store']
 
 # %% ../nbs/22_corpus.ipynb #9f18f05d
 import json, os, shutil, struct, time, zlib
@@ -791,3 +791,12 @@ def frets_on_fire(
                 instrument='electric_guitar' if guitar else '', raw_label='guitar' if guitar else 'rest of the band', sound_source=s.maker, maker=s.maker, kind='stem' if guitar else 'mix', path=str(path),
                 sample_rate=info.samplerate, duration_s=info.duration, bleed=not guitar, split=split, licence=s.licence, use='train-ok'))
     return make_index(rows)
+
+# %% ../nbs/22_corpus.ipynb #6b0ef57b
+def frets_store(
+    folder=None,         # default: `data_dir('stores', 'fretsonfire')`
+    n_jobs:int=2,        # processes
+    progress:bool=True,
+)->StemStore:
+    "The store of these songs"
+    return StemStore.build(frets_on_fire(progress), folder or data_dir('stores', 'fretsonfire'), n_jobs, progress)

@@ -7,16 +7,17 @@ __all__ = ['DATASETS', 'AUDIO_SUFFIXES', 'TABLE_COLUMNS', 'register', 'dataset_i
            'common_node', 'MedleyDB', 'Musdb18HQ', 'Musdb18', 'Slakh', 'BabySlakh', 'MoisesDB', 'StemFolder',
            'MixingSecrets', 'score_notes', 'MuseScore', 'TaggingDataset', 'OpenMIC', 'MagnaTagATune', 'Jamendo',
            'JamendoTop50', 'load_plain_pickle', 'MSD', 'name_key', 'find_duplicates', 'landmarks', 'landmark_score',
-           'track_audio', 'find_duplicate_audio', 'track_groups', 'assign_splits', 'hold_out', 'proves_absent',
-           'Combination', 'load_dataset']
+           'track_audio', 'find_duplicate_audio', 'heard_duplicates', 'track_groups', 'assign_splits', 'hold_out',
+           'proves_absent', 'Combination', 'load_dataset']
 
 # %% ../nbs/21_datasets.ipynb #9dc45dba
-import json, os, pickle, re, shutil, unicodedata
+import hashlib, json, os, pickle, re, shutil, unicodedata
 from functools import cache
 from pathlib import Path
 
 import numpy as np, pandas as pd, yaml
-from .core import AudioError, DataError, ParameterError, derive_seed, load_yaml, one_of
+from tqdm.auto import tqdm
+from .core import AudioError, DataError, ParameterError, atomic_path, data_dir, derive_seed, load_yaml, one_of
 from .instruments import absent_label, gm_instrument, map_label, map_labels, membership, name_words, taxonomy, uncertain
 from .audio import audio_info, load_audio
 from .multitrack import INDEX_COLUMNS, check_index, load_stem, make_index
@@ -677,10 +678,27 @@ def find_duplicate_audio(
     seconds:float=90,       # how much of each track is listened to
 )->pd.DataFrame:            # columns track_a, track_b, reason, score
     "Tracks of different datasets that are the same recording, by fingerprint"
-    prints = {t: (d.dataset.iloc[0], landmarks(track_audio(d, seconds))) for t, d in index.groupby('track_id', sort=True)}
+    tracks = index.groupby('track_id', sort=True)
+    prints = {t: (d.dataset.iloc[0], _print(d, seconds)) for t, d in tqdm(tracks, desc='fingerprints', disable=len(tracks) < 20)}
     names = list(prints)
     scores = ((a, b, landmark_score(prints[a][1], prints[b][1])) for i, a in enumerate(names) for b in names[i+1:] if prints[a][0] != prints[b][0])
     return pd.DataFrame([(a, b, 'audio', s) for a, b, s in scores if s >= threshold], columns=['track_a', 'track_b', 'reason', 'score'])
+
+def _print(index, seconds):
+    "Fingerprint of a track; empty when its audio cannot be read, which the stem store will report"
+    try: return landmarks(track_audio(index, seconds))
+    except AudioError: return landmarks(np.zeros(0))
+
+def heard_duplicates(
+    index:pd.DataFrame, # stems of two or more datasets
+)->pd.DataFrame:        # columns track_a, track_b, reason, score
+    "`find_duplicate_audio`, listened to once: the answer is kept in `data_dir('fingerprints')` until a file changes"
+    stat = lambda p: (s.st_size, int(s.st_mtime)) if p and (s := os.stat(p)) else ()
+    files = [(r.track_id, r.kind, r.path, r.stream, stat(r.path)) for r in index.sort_values('stem_id').itertuples()]
+    kept = data_dir('fingerprints', f"{hashlib.sha256(repr(files).encode()).hexdigest()[:16]}.csv")
+    if not kept.exists():
+        with atomic_path(kept) as tmp: find_duplicate_audio(index).to_csv(tmp, index=False)
+    return pd.read_csv(kept)
 
 # %% ../nbs/21_datasets.ipynb #50ec8cc9
 _NOBODY = {'', 'various', 'variousartists', 'unknown', 'unknownartist', 'none', 'na', 'nan'}
@@ -774,7 +792,7 @@ def load_dataset(
     data_dir,                # folder(s) of the dataset(s)
     splits:str='artist',     # 'artist': disjoint, see `assign_splits`; 'official': as shipped, empty where there is none
     seed:int=0,              # of the splits
-    fingerprints:bool=False, # look for duplicates by ear too (decodes 90 s of each track)
+    fingerprints:bool=True,  # look for duplicates between datasets by ear too (once: decodes 90 s of each track)
 )->Dataset:                  # `.index`, `.problems`, `.info`
     "A dataset from disk, or a combination, with splits that do not leak"
     one_of(splits, ('artist', 'official'), 'splits')
@@ -786,7 +804,7 @@ def load_dataset(
     ds = loaded[0] if len(loaded) == 1 else Combination(loaded)
     if isinstance(ds, TaggingDataset): return ds
     ds.duplicates = find_duplicates(ds.index)
-    if fingerprints and len(loaded) > 1: ds.duplicates = pd.concat([ds.duplicates, find_duplicate_audio(ds.index)], ignore_index=True)
+    if fingerprints and len(loaded) > 1: ds.duplicates = pd.concat([ds.duplicates, heard_duplicates(ds.index)], ignore_index=True)
     if len(ds.duplicates): ds.problem(f"{len(ds.duplicates)} pairs of tracks are the same song, for instance {ds.duplicates.track_a[0]} and {ds.duplicates.track_b[0]}; each pair stays on one side.")
     if splits == 'artist': ds.index = assign_splits(ds.index, seed, duplicates=ds.duplicates); _report_splits(ds)
     return ds
