@@ -115,7 +115,8 @@ CSS = """
 .imtl-drop input { position: absolute; opacity: 0; width: 1px }
 .imtl-drop.over { background: var(--jp-brand-color3, #bbdefb) }
 .imtl table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-.imtl td, .imtl th { padding: 0 8px; line-height: 18px; text-align: right; font-weight: normal }
+.imtl { overflow-x: auto }
+.imtl td, .imtl th { padding: 0 8px; white-space: nowrap; line-height: 18px; text-align: right; font-weight: normal }
 .imtl td:first-child, .imtl th:first-child { text-align: left }
 .imtl thead th { border-bottom: 1px solid var(--jp-border-color1, #999); vertical-align: bottom }
 .imtl tr.absent { color: var(--jp-ui-font-color2, #777) }
@@ -418,15 +419,15 @@ def readings_html(
 )->str:
     "The table of truth and prediction"
     ticks = ''.join(f'<text x="{(v + 40)/40*220 + 8}" y="12" font-size="10" fill="currentColor" text-anchor="middle">{_number(v, 0)}</text>' for v in range(-40, 1, 10))
-    head = ('<thead><tr><th>instrument</th><th>in the mix</th><th colspan="2">predicted presence</th><th>level in LU relative to the mix<br><svg width="236" height="14" role="presentation">' + ticks +
-            '</svg></th><th>true<br>level ◆</th><th>predicted<br>level ●</th><th>error</th></tr></thead>')
+    head = ('<thead><tr><th>instrument</th><th>in the mix</th><th colspan="2">predicted presence</th><th>level relative to the mix (LU)<br><svg width="236" height="14" role="presentation">' + ticks +
+            '</svg></th><th>true ◆<br>(LU)</th><th>predicted ●<br>± sd (LU)</th><th>error<br>(LU)</th></tr></thead>')
     rows, asked, faint = [], 'presence' in table, ' style="opacity:.45"' if stale else ''
     for r in table.reset_index(names='instrument').itertuples():
         p, level, sd, present = (r.presence, r.level_lu, r.level_std_lu, r.present) if asked else (np.nan, np.nan, np.nan, False)
         there = '?' if np.isnan(r.true_presence) else 'yes' if r.true_presence else 'no'
         bar = f'<div style="width:80px;height:9px;border:1px solid #bbb"><div style="width:{0 if np.isnan(p) else 100*p:.0f}%;height:9px;background:{"#1f77b4" if present else "#bbb"}"></div></div>'
         cells = [('name', html.escape(r.instrument)), ('true_presence', there), ('bar', bar), ('presence', _number(p, 2) + (' ✓' if present else '')), ('scale', _scale(r.true_level_lu, level, sd)),
-                 ('true_level', _number(r.true_level_lu, 1, ' LU')), ('level', '…' if not asked else f'{_number(level)} ± {_number(sd, 1, " LU")}' if np.isfinite(level) else '–'), ('error', '…' if stale or not asked else _number(level - r.true_level_lu, 1, ' LU'))]
+                 ('true_level', _number(r.true_level_lu)), ('level', '…' if not asked else f'{_number(level)} ± {_number(sd)}' if np.isfinite(level) else '–'), ('error', '…' if stale or not asked else _number(level - r.true_level_lu))]
         rows.append(f'<tr class="{"" if there == "yes" or present else "absent"}" data-instrument="{html.escape(r.instrument)}">' + ''.join(f'<td data-of="{k}"{faint if k in ("bar", "presence", "level") else ""}>{v}</td>' for k, v in cells) + '</tr>')
     return f'<style>{CSS}</style><div class="imtl"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
