@@ -26,7 +26,7 @@ from .experiment import open_store, zero_shot, zero_shot_map
 from .loaders import MixLoader
 from .remix import MixSampler, RemixPolicy, make_mixes
 from .tasks import Presence, masked_mean
-from .training import Bf16, Run, native_bf16
+from .training import Bf16, FrozenNorms, Run, native_bf16
 
 # %% ../nbs/step0.ipynb #48ab8455
 @dataclass
@@ -185,13 +185,14 @@ def tag_learner(
     batch_size:int=16,
     seed:int=0,
     valid_chunks:int=4,
+    frozen_norms:bool=False, # for a published network: its batch norms stay as they are
     device='cpu',
     path='.',
 )->Learner:
     "A fastai learner with the published recipe, in bfloat16 where the device has it; its `fit(epochs)` is the whole training"
     n = net.input_samples
     dls = DataLoaders(ChunkLoader(clips, 'train', n, batch_size, 0, seed, device), ChunkLoader(clips, 'valid', n, batch_size, valid_chunks, device=device), device=device); dls.n_inp = 1
-    return Learner(dls, Logits(net).to(device), loss_func=tag_loss, cbs=[PublishedRecipe()] + [Bf16()]*native_bf16(device), path=path)
+    return Learner(dls, Logits(net).to(device), loss_func=tag_loss, cbs=[PublishedRecipe()] + [Bf16()]*native_bf16(device) + [FrozenNorms()]*frozen_norms, path=path)
 
 # %% ../nbs/step0.ipynb #eb2432fe
 def tag_network(

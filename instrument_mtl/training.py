@@ -6,7 +6,7 @@
 __all__ = ['WEIGHTINGS', 'AdaptiveLoss', 'UncertaintyLoss', 'UWSOLoss', 'DWALoss', 'FAMOLoss', 'LossWeights', 'make_loss',
            'RegionPressure', 'model_callbacks', 'MultiTaskCallback', 'param_groups', 'multitask_learner',
            'synth_learner', 'trained_state', 'save_model', 'load_model', 'Checkpoint', 'fit', 'Evaluation', 'evaluate',
-           'native_bf16', 'Bf16', 'cache_features', 'FeatureLoader', 'Run', 'is_multitask', 'latest_run']
+           'native_bf16', 'Bf16', 'FrozenNorms', 'cache_features', 'FeatureLoader', 'Run', 'is_multitask', 'latest_run']
 
 # %% ../nbs/33_training.ipynb #346216f9
 import json, math, os, time
@@ -400,6 +400,14 @@ class Bf16(Callback):
         self.learn.pred = to_float(self.pred)  # the loss in float32
     def after_cancel_batch(self): self._leave()
     def after_cancel_fit(self): self._leave()
+
+
+class FrozenNorms(Callback):
+    "Fine-tuning with the batch norms of the published network as they are: 16 mixes make poor statistics, and musicnn's front end is several times faster"
+    order = -9  # right after fastai has switched to training mode
+    def before_train(self):
+        for m in self.model.modules():
+            if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
 
 # %% ../nbs/33_training.ipynb #356ef610
 def _cache_part(model, loader, folder, per_shard, starts):
