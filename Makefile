@@ -31,7 +31,7 @@ $(STAMP):
 	@echo '== packages (several GB the first time; an interrupted installation goes on where it was)'
 	$(IN_VENV) python -m pip install -c .ci/constraints.txt pip setuptools wheel
 	$(IN_VENV) python -m pip install -c .ci/constraints.txt --no-deps tinysoundfont
-	$(IN_VENV) python -m pip install -c .ci/constraints.txt --no-build-isolation -e '.[dev]'
+	$(IN_VENV) python -m pip install -c .ci/constraints.txt --no-build-isolation -e '.[dev,onnx]'
 	@$(IN_VENV) python -m pip install -c .ci/constraints.txt --no-build-isolation -e '.[psds]' >.venv/psds.log 2>&1 \
 		&& echo '== sed_scores_eval is built' || echo '== sed_scores_eval could not be built (is there a C compiler? see .venv/psds.log): events are judged without PSDS'
 	@rm -f .venv/.installed-* && touch $@
@@ -59,8 +59,8 @@ apps: $(STAMP) ## mixer, timeline and map of timbres in the browser (Voilà; thi
 readme: $(STAMP) ## write README.md from nbs/index.ipynb
 	$(IN_VENV) python .ci/readme.py
 
-docs: $(STAMP) ## all notebooks as web pages in _docs/
-	$(IN_VENV) jupyter nbconvert --to html --output-dir _docs nbs/*.ipynb
+docs: $(STAMP) ## the notebooks, the API and the licences as a site in _docs/, links checked
+	$(IN_VENV) python .ci/docs.py
 
 hooks: $(STAMP) ## git and JupyterLab hooks for contributors (this checkout only)
 	$(IN_VENV) HOME='$(CURDIR)/.venv' nbdev_install_hooks

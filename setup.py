@@ -32,7 +32,7 @@ setup(
     package_dir={"instrument_mtl.data": "data"},
     package_data={"instrument_mtl.data": ["*.yaml", "*.csv", "*.md", "models/*"]},
     install_requires=cfg["requirements"].split(),
-    extras_require={extra: cfg[f"{key}_requirements"].split() for extra, key in dict(dev="dev", psds="psds", encoders="encoder").items()},
+    extras_require={extra: cfg[f"{key}_requirements"].split() for extra, key in dict(dev="dev", psds="psds", encoders="encoder", onnx="onnx").items()},
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],

@@ -181,7 +181,7 @@ def declared():
     "Every package that a module imports is declared in settings.ini; at the top level, only what `requirements` names"
     config = ConfigParser(delimiters=["="])
     config.read(ROOT / "settings.ini", encoding="utf-8")
-    names = {k: {re.split(r"[<>=!~\[;]", r)[0].lower().replace("_", "-") for r in config["DEFAULT"][k].split()} for k in ("requirements", "dev_requirements", "encoder_requirements", "psds_requirements")}
+    names = {k: {re.split(r"[<>=!~\[;]", r)[0].lower().replace("_", "-") for r in config["DEFAULT"][k].split()} for k in ("requirements", "dev_requirements", "encoder_requirements", "psds_requirements", "onnx_requirements")}
     everywhere = set.union(*names.values()) | {"tinysoundfont"}  # Makefile installs it by itself
     dists, problems = packages_distributions(), set()
     for module, tree in modules().items():

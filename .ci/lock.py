@@ -26,7 +26,7 @@ def wanted():
     config = ConfigParser(delimiters=["="])
     config.read(ROOT / "settings.ini", encoding="utf-8")
     cfg = config["DEFAULT"]
-    return [r for key in ("requirements", "dev_requirements", "psds_requirements") for r in cfg[key].split()]
+    return [r for key in ("requirements", "dev_requirements", "psds_requirements", "onnx_requirements") for r in cfg[key].split()]
 
 
 def closure(requirements):

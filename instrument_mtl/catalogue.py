@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from tqdm.auto import tqdm
 from .core import DataError, ImtlError, ParameterError, data_dir, sha256_of, write_json
-from .analysis import Analyzer
+from .onnx_analysis import load_analyzer
 from .reading import audio_below, plain_name
 from .results import Reader, result_path, written
 from .search import TimbreIndex
@@ -151,7 +151,7 @@ def index_folder(
     "Analyse all recordings below a folder and index them; goes on where an earlier call stopped"
     if workers < 1: raise ParameterError(f"workers = {workers} is not allowed; it must be 1 or more.")
     start, paths = time.perf_counter(), audio_below(folder)
-    if not isinstance(analyzer, Reader): analyzer = Analyzer.load(analyzer)
+    if not isinstance(analyzer, Reader): analyzer = load_analyzer(analyzer)
     index, kept = TimbreIndex(db), results_dir(db)
     if index.table is not None: index._check(analyzer.sha256, index.about['width'])
     place = lambda p: (t := result_path(p, kept)).parent/t.stem[-2:]/t.name
@@ -180,14 +180,14 @@ def index_arguments(c):
     where = c.add_mutually_exclusive_group()
     where.add_argument('--workers', type=int, default=1, help='processes on this machine; default 1')
     where.add_argument('--scheduler', help='address of a Dask scheduler, such as tcp://host:8786')
-    c.add_argument('--model', help='a model.safetensors or a run folder; default: the shipped model')
+    c.add_argument('--model', help='a model.safetensors, a run folder or an .onnx file; default: the shipped model')
     c.add_argument('--device', default='auto', help='auto, cpu, cuda …')
     c.add_argument('--format', choices=['table', 'json'], default='table')
     return c
 
 def index_command(args)->int:
     "Analyse a folder of recordings and index how their instruments sound"
-    s = index_folder(args.folder, args.db, args.workers, args.scheduler, Analyzer.load(args.model, args.device), progress=sys.stderr.isatty())
+    s = index_folder(args.folder, args.db, args.workers, args.scheduler, load_analyzer(args.model, args.device), progress=sys.stderr.isatty())
     for path, reason in s['failed'].items(): print(f'instrument-mtl: {path}: {reason}', file=sys.stderr)
     if args.format == 'json': print(json.dumps(s, ensure_ascii=False))
     else: print(f"{args.db}: {s['done']} analysed, {s['skipped']} there already, {len(s['failed'])} failed, {s['added']} rows added, {s['seconds']} s")

@@ -312,7 +312,7 @@ def search_arguments(c):
     c.add_argument('--max-level', type=float, help='highest level in LU relative to the mix')
     c.add_argument('--step', type=float, default=.5, help='how far --brighter and the like go at least, in standard deviations; default 0.5')
     for word, (region, _) in WORDS.items(): c.add_argument(f'--{word}', dest='words', action='append_const', const=word, help=f'{word} (moves along {region})')
-    c.add_argument('--model', help='a model.safetensors or a run folder; default: the shipped model')
+    c.add_argument('--model', help='a model.safetensors, a run folder or an .onnx file; default: the shipped model')
     c.add_argument('--device', default='auto', help='auto, cpu, cuda …')
     c.add_argument('--format', choices=['table', 'json'], default='table', help='json: one object per line')
     return c
@@ -321,8 +321,8 @@ def search_command(args)->int:
     "Find recordings in which an instrument sounds like it does in this one"
     index, analyzer = TimbreIndex(args.db, create=False), None
     if index.track(args.like, args.instrument) is None and Path(args.like).is_file():
-        from instrument_mtl.analysis import Analyzer
-        analyzer = Analyzer.load(args.model, args.device)
+        from instrument_mtl.onnx_analysis import load_analyzer
+        analyzer = load_analyzer(args.model, args.device)
     found = index.search(args.like, args.instrument, args.top, args.min_presence, (args.min_level, args.max_level), moves_of(args.words or [], args.step), analyzer)
     if args.format == 'json':
         from instrument_mtl.core import jsonable
