@@ -46,7 +46,7 @@ def mix_loaders(
     bs:int=32,
     seconds:float=3.,
     seed:int=0,
-    policy:RemixPolicy|None=None,
+    policy:RemixPolicy|str|None=None, # or its name in `remix.POLICIES`
     device=None,
     num_workers:int=0,
 )->DataLoaders:

@@ -196,6 +196,12 @@ def _smoother(frames:int)->Tensor:
     from scipy.signal import butter, filtfilt
     return torch.tensor(filtfilt(*butter(2, 0.075), np.eye(frames), axis=0).copy(), dtype=torch.float32) if frames > 9 else torch.eye(frames)
 
+def _sqrt_(x:Tensor)->Tensor:
+    "Square root in place; on a CPU by NumPy, since torch hands it to a library that is ten times slower on some processors"
+    if x.device.type != 'cpu': return x.sqrt_()
+    np.sqrt(x.numpy(), out=x.numpy())
+    return x
+
 def activity_curves(
     parts:Tensor, # stems as mixed, (P, n), all stems of all mixes one after another
     of:Tensor,    # which mix each belongs to, (P,)
@@ -203,7 +209,7 @@ def activity_curves(
 )->Tensor:        # (P, frames) in 0…1, one value every 46.4 ms
     "Activation confidence of a batch of remixed windows"
     window = torch.hann_window(ACTIVITY_FRAME + 2, periodic=False, device=parts.device)[1:-1]/ACTIVITY_FRAME
-    v = F.pad(parts.clamp(min=0).sqrt_(), (ACTIVITY_FRAME//2, ACTIVITY_FRAME//2))[:, None]
+    v = F.pad(_sqrt_(parts.clamp(min=0)), (ACTIVITY_FRAME//2, ACTIVITY_FRAME//2))[:, None]
     H = F.conv1d(v, window[None, None], stride=ACTIVITY_HOP)[:, 0]
     E0 = H.new_zeros(n_mixes, H.shape[1]).index_add_(0, of, H)
     n_stems = torch.bincount(of, minlength=n_mixes).to(H.dtype)
