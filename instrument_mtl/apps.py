@@ -312,7 +312,7 @@ export default { render({model, el}) {
     if (mine === number) { model.send({end: true}); show() }
     input.value = ''
   }
-  model.on('msg:custom', m => m.ack && acknowledged && acknowledged())
+  model.on('msg:custom', m => { if (m.stop) { number++; show() } acknowledged && acknowledged() })
   input.onchange = () => input.files.length && send(input.files[0])
   box.ondragover = e => { e.preventDefault(); box.classList.add('over') }
   box.ondragleave = () => box.classList.remove('over')
@@ -330,10 +330,15 @@ def new_drop(
     def receive(_, m, buffers):
         if 'begin' in m:
             if drop.file: drop.file.close()
-            drop.file = open(Path(drop.folder.name)/(Path(m['begin']).name[-120:] or 'recording'), 'wb')
+            drop.file = open(Path(drop.folder.name)/(Path(m['begin'].replace('\0', '')).name[-60:].strip('. ') or 'recording'), 'wb')
         elif 'at' in m: drop.file.seek(m['at']); drop.file.write(bytes(buffers[0])); drop.send(dict(ack=True))
         else: drop.file.close(); done(Path(drop.file.name))
-    drop.on_msg(receive)
+    def safely(*message):
+        try: receive(*message)
+        except OSError as e:
+            drop.text = f'The file could not be stored: {e.strerror}.'
+            drop.send(dict(stop=True))
+    drop.on_msg(safely)
     return drop
 
 # %% ../nbs/53_apps.ipynb #461f3506
