@@ -181,6 +181,18 @@ def wait_for(port, server, log):
     raise RuntimeError(f"nothing listens at port {port}\n" + "\n".join(Path(log).read_text().splitlines()[-15:]))
 
 
+def elsewhere(port):
+    "The address other than loopback at which a server answers too, or None"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("192.0.2.1", 9))  # sends nothing; tells this machine's own address, if it has one
+            address = s.getsockname()[0]
+            socket.create_connection((address, port), timeout=2).close()
+            return address
+        except OSError:
+            return None
+
+
 def in_voila(p, url, path):
     "The page of `make apps`"
     p.page.goto(url)
@@ -235,19 +247,20 @@ def main():
         servers = {name: start(command, folder / name, folder / f"{name}.log", **env) for name, (_, _, command, _, env) in places.items()}
         try:
             with sync_playwright() as playwright:
+                browser = playwright.chromium.launch_persistent_context(folder / "profile", executable_path=program, headless=True, args=FLAGS, viewport={"width": 1200, "height": 1100})
                 for name, (walk, port, _, url, _) in places.items():
-                    began = time.monotonic()
-                    context = playwright.chromium.launch_persistent_context(folder / f"{name}-profile", executable_path=program, headless=True, args=FLAGS, viewport={"width": 1200, "height": 1100})
-                    p = Page(context.pages[0], args.shots and args.shots / name)
+                    began, p = time.monotonic(), Page(browser.new_page(), args.shots and args.shots / name)
                     try:
                         wait_for(port, servers[name], folder / f"{name}.log")
+                        p.expect(not elsewhere(port), f"can be reached from other machines, at {elsewhere(port)}")
                         walk(p, url, path)
                     except Exception as error:
                         p.problems.append(f"{type(error).__name__}: {str(error)[:600]}")
                         p.shot("problem")
-                    context.close()
+                    p.page.close()
                     print(f"{name}: {time.monotonic() - began:.0f} s, {len(p.problems)} problems", flush=True)
                     problems += [f"{name}: {x}" for x in p.problems]
+                browser.close()
         finally:
             for server in servers.values():
                 server.terminate()
