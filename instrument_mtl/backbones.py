@@ -7,10 +7,10 @@ __all__ = ['DEAD', 'PATCH_FRAMES', 'NETWORKS', 'BACKBONES', 'WEIGHTS_ENV', 'full
            'PeakFilters', 'ConvReluNorm', 'mean_probability', 'PypiMusicnn', 'PypiVgg', 'ConvPool', 'ResidualPool',
            'run_blocks', 'MelDecibel', 'HarmonicDecibel', 'chunked', 'PaperBackbone', 'FCN', 'CRNN', 'MeanFilters',
            'Musicnn', 'SampleCNN', 'SampleCNNSE', 'TransformerBlock', 'CNNSA', 'ShortChunkCNN', 'ShortChunkCNN_Res',
-           'HarmonicCNN', 'receptive_field', 'WaveEncoder', 'kaldi_mel', 'KaldiLogMel', 'SpectrogramTransformer',
-           'ChannelAttention', 'InvertedResidual', 'EfficientAT', 'folded', 'read_bundle', 'convert_musicnn',
-           'content_sha256', 'backbone_table', 'load_strictly', 'weights_header', 'read_weights', 'pretrained_file',
-           'load_backbone', 'save_backbone']
+           'HarmonicCNN', 'receptive_field', 'plot_harmonic_filters', 'WaveEncoder', 'kaldi_mel', 'KaldiLogMel',
+           'SpectrogramTransformer', 'ChannelAttention', 'InvertedResidual', 'EfficientAT', 'folded', 'read_bundle',
+           'convert_musicnn', 'content_sha256', 'backbone_table', 'load_strictly', 'weights_header', 'read_weights',
+           'pretrained_file', 'load_backbone', 'save_backbone']
 
 # %% ../nbs/30_backbones.ipynb #d353f7b4
 import copy, functools, hashlib, json, os, struct
@@ -610,6 +610,21 @@ def receptive_field(
             size += (axis(kernel, i) - 1)*jump; jump *= axis(stride, i)
         out.append((size, jump))
     return out
+
+# %% ../nbs/30_backbones.ipynb #a7715bc6
+def plot_harmonic_filters(
+    front:HarmonicDecibel,
+    pitch:int=66, # number of the pitch, in half semitones above C1; 66 is A3
+    ax=None,
+):
+    "The six filters of one pitch, at the Q that the network has learned; returns the axes"
+    import matplotlib.pyplot as plt
+    ax = ax or plt.subplots(figsize=(7, 2.2))[1]
+    with torch.no_grad(): H, centres = front.filters()[:, pitch].cpu(), front.centre_hz[:, pitch].tolist()
+    for k, (h, hz) in enumerate(zip(H, centres)): ax.plot(np.linspace(0, SAMPLE_RATE/2, 257), h, label=f'partial {k + 1}: {hz:.0f} Hz')
+    ax.set(ylabel='weight', xlabel='frequency (Hz)', xlim=(0, 1.5*centres[-1]), title=f'A filter on each partial of {centres[0]:.0f} Hz, Q = {float(front.bw_Q.detach()):.2f}')
+    ax.legend(fontsize=7, ncol=2)
+    return ax
 
 # %% ../nbs/30_backbones.ipynb #d3c5147e
 def _resampled(

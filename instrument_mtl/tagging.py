@@ -21,7 +21,7 @@ from fastai.optimizer import OptimWrapper
 from .core import DataError, ParameterError, WeightsError, best_device, checked_parameters, derive_seed, one_of, rng, set_seed
 from .audio import SAMPLE_RATE, load_audio
 from .instruments import map_label, parse_instruments, taxonomy
-from .backbones import BACKBONES, NETWORKS, load_backbone, save_backbone
+from .backbones import BACKBONES, NETWORKS, HarmonicDecibel, load_backbone, plot_harmonic_filters, save_backbone
 from .experiment import open_store, zero_shot, zero_shot_map
 from .loaders import MixLoader
 from .remix import MixSampler, RemixPolicy, make_mixes
