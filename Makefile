@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup corpus run test check lab readme docs hooks lock clean-runs clean
+.PHONY: help setup corpus run test check lab apps readme docs hooks lock clean-runs clean
 
 IN_VENV := . .venv/bin/activate &&
 # a kernel that somebody installed for the user never stands before the one of .venv
@@ -52,6 +52,9 @@ check: $(STAMP) ## the structure checks only (about a minute)
 
 lab: $(STAMP) ## JupyterLab on the notebooks
 	$(IN_VENV) JUPYTER_CONFIG_PATH='$(CURDIR)/.venv/.jupyter' jupyter lab --notebook-dir=nbs --LabApp.default_url=/lab/tree/index.ipynb
+
+apps: $(STAMP) ## mixer, timeline and map of timbres in the browser (Voilà; this machine only)
+	$(IN_VENV) JUPYTER_CONFIG_PATH='$(CURDIR)/.ci' JUPYTER_PATH='$(CURDIR)/.ci'"$${JUPYTER_PATH:+:$$JUPYTER_PATH}" voila nbs/app.ipynb
 
 readme: $(STAMP) ## write README.md from nbs/index.ipynb
 	$(IN_VENV) python .ci/readme.py
