@@ -5,7 +5,7 @@
     python .ci/check.py --only 20_multitrack   what has this in its name; --list shows the names
 
 A check is a function with one sentence that says what holds; it returns the list of what does not.
-All run, whatever fails before them; the last line counts them, and the exit status is 0 when all passed.
+All run, whatever fails before them; what this machine cannot try is skipped, says so, and is not counted; the last line counts the rest, and the exit status is 0 when all passed.
 """
 from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ SMOKE = yaml.safe_load((ROOT / ".ci" / "smoke.yaml").read_text(encoding="utf-8")
 GENERATED = {"__init__.py", "_modidx.py"}
 HEADINGS = ["Question", "What is new", "Parameters", "Data", "Model", "Training", "Results", "What we learned"]
 PARAMETERS = "instruments dataset data_dir backbone init tasks epochs batch_size seed device out_dir".split()
-HEAVY = "essentia librosa music21 lancedb mirdata tinysoundfont pretty_midi torchaudio IPython ipywidgets dask".split()
+HEAVY = "essentia librosa music21 lancedb mirdata tinysoundfont pretty_midi torchaudio IPython ipywidgets anywidget dask".split()
 MAX_NOTEBOOK, MAX_FILE = 200_000, 5_000_000  # bytes
 
 
@@ -48,6 +48,10 @@ def stop_all(*_):
     for process in list(RUNNING):
         os.killpg(process.pid, signal.SIGKILL)
     os._exit(1)
+
+
+class Skipped(Exception):
+    "A check could not be tried on this machine: it counts neither as passed nor as failed"
 
 
 def structure(function):
@@ -554,6 +558,14 @@ def command_line():
     return problems
 
 
+def browser():
+    "Problems of the apps in a real browser"
+    status, printed = call(sys.executable, ROOT / ".ci" / "browser.py")
+    if status == 77:
+        raise Skipped(printed.strip())
+    return failed(status, printed)
+
+
 def checks():
     "All checks, in the order in which they are run"
     every = list(STRUCTURE)
@@ -564,14 +576,17 @@ def checks():
         every += [Check("steps", f"{name}, {what}", "Stops with a sentence that helps", lambda n=name, m=m: mistake(n, *m)) for what, m in MISTAKES.items()
                   if what == "misspelt parameter" or m[0].keys() <= declared_parameters(name)]
     every.append(Check("use", "command line", "`instrument-mtl analyze` writes the JSON that is promised, and a sentence for a missing file", command_line))
+    every.append(Check("use", "browser", "The apps work in a real browser, served by Voilà and in JupyterLab: faders, sound, files, keys; no console error, nothing from the network", browser))
     return every
 
 
 def report(check):
-    "Run one check and print what came of it; True when it passed"
+    "Run one check and print what came of it; True when it passed, None when it could not be tried"
     start = time.monotonic()
     try:
         problems = check.run()
+    except Skipped as why:
+        return print(f"SKIP  {check.group} · {check.name}: {check.sentence}\n      {why}", flush=True)
     except Exception as error:
         problems = [f"{type(error).__name__}: {error}"]
     lines = [f"{'FAIL' if problems else 'PASS'}  {check.group} · {check.name}: {check.sentence} ({time.monotonic() - start:.0f} s)"]
@@ -593,10 +608,11 @@ def main():
     passed = [report(c) for c in first]
     with ThreadPoolExecutor(args.jobs) as pool:
         passed += pool.map(report, [c for c in chosen if c not in first])
-    if not all(passed):
-        print("\nfailed: " + " · ".join(c.name for c, ok in zip(first + [c for c in chosen if c not in first], passed) if not ok))
-    print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed", flush=True)
-    return 0 if passed and all(passed) else 1
+    for word, outcome in (("skipped, and not counted", None), ("failed", False)):
+        if names := [c.name for c, ok in zip(first + [c for c in chosen if c not in first], passed) if ok is outcome]:
+            print(f"\n{word}: " + " · ".join(names))
+    print(f"{passed.count(True)} passed, {passed.count(False)} failed", flush=True)
+    return 0 if True in passed and False not in passed else 1
 
 
 if __name__ == "__main__":
