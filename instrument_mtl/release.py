@@ -139,9 +139,10 @@ published taggers for that instrument. *Recorded* counts only the mixes made of 
 
 Mean AP {f(s['map'])}; recorded {f(s['map_real'])}. Level RMSE {f(s['level_rmse'])} LU. The 80 % interval of the level holds the truth in {100*s['coverage_80']:.0f} % of cases. Expected calibration error of presence {f(s['ece'], 3)}.
 
-**Not in the list**, because they did not beat every baseline on unseen sources or could not be judged: {', '.join(m['dropped']) or 'none'}.
+**Not in the list**, because they did not beat every baseline on unseen sources, could not be judged, or are below a published tagger on the frozen protocol of recordings: {', '.join(m['dropped']) or 'none'}.
 
-**On the frozen protocol of real recordings** the figures are in the project's README (`nbs/bench_protocol.ipynb`);
+**On the frozen protocol of real recordings** the figures of the judged model are in the project's README (`nbs/bench_protocol.ipynb`).
+The model in this folder cannot be judged there: it has heard some of those makers.
 
 **Limits.** Mixes are remixes: no mastering, no released songs. Quiet instruments (more than 18 LU under the mix) are often missed. Many classes were heard from few makers.
 *Voice* means a dozen singers and singing-synthesis voicebanks beside choir patches; it is weakest on styles that are far from those. Descriptors and embeddings are read from the mix and inherit its masking.
