@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHANGES', 'FACTORS', 'mix_descriptor_r2', 'representations', 'region_matrix', 'stem_pitch', 'grouped_prediction',
-           'r2', 'leak_probes', 'grouped_r2', 'counterfactual_plans', 'displacement', 'dci', 'importances', 'mig',
-           'single_sources', 'cosine', 'region_cosine', 'retrieval', 'triplets', 'Observed', 'mfcc_statistics',
+           'r_squared', 'leak_probes', 'grouped_r2', 'counterfactual_plans', 'displacement', 'dci', 'importances',
+           'mig', 'single_sources', 'cosine', 'region_cosine', 'retrieval', 'triplets', 'Observed', 'mfcc_statistics',
            'observe', 'read', 'retrieval_table', 'disentanglement', 'plot_region_matrix', 'plot_region_tree']
 
 # %% ../nbs/step3.ipynb #0187e8d1
@@ -100,7 +100,7 @@ def grouped_prediction(
         P[b] = (X[b] - m)/s@np.linalg.solve(Z.T@Z + alpha*np.eye(Z.shape[1]), Z.T@(Y[a] - c)) + c
     return P
 
-def r2(y, p)->float: return float(1 - ((y - p)**2).sum()/max(((y - y.mean(0))**2).sum(), 1e-9))
+def r_squared(y, p)->float: return float(1 - ((y - p)**2).sum()/max(((y - y.mean(0))**2).sum(), 1e-9))
 
 def leak_probes(
     z:np.ndarray,    # (N, D) representations of one instrument where it plays
@@ -121,7 +121,7 @@ def leak_probes(
         def auc(y, p):
             each = [roc_auc_score(y[:, j], p[:, j]) for j in range(y.shape[1]) if 10 <= y[:, j].sum() <= len(y) - 10]
             return float(np.mean(each)) if each else np.nan
-        return dict(level_r2=of(level[:, None], np.isfinite(level), r2), others_auc=of(others.astype(float), np.ones(len(z), bool), auc), pitch_r2=of(pitch[:, None], np.isfinite(pitch), r2))
+        return dict(level_r2=of(level[:, None], np.isfinite(level), r_squared), others_auc=of(others.astype(float), np.ones(len(z), bool), auc), pitch_r2=of(pitch[:, None], np.isfinite(pitch), r_squared))
     rows = {name: probe(z[:, regions[name]]) for name in regions if z[:, regions[name]].shape[1]}
     rows['whole'] = probe(z)
     rows['chance'] = probe(z[np.random.default_rng(seed).permutation(len(z))])
@@ -142,7 +142,7 @@ def grouped_r2(
         ok = mask[:, ds[0]]
         if ok.sum() < 30 or len(set(groups[ok])) < 3: continue
         Y = y[ok][:, ds]; P = grouped_prediction(X[ok], Y, groups[ok])
-        out |= {names[d]: r2(Y[:, j], P[:, j]) for j, d in enumerate(ds)}
+        out |= {names[d]: r_squared(Y[:, j], P[:, j]) for j, d in enumerate(ds)}
     return out
 
 # %% ../nbs/step3.ipynb #b8bffa1a
