@@ -94,14 +94,14 @@ def taxonomy_paths(instruments:list)->dict: # instrument → nodes from below th
 
 class RegionTree(nn.Module):
     "Masks over shared channels along a tree: an instrument reads what all nodes on its path let through"
-    sharpness = 8. # of the sigmoid: a mask can close within some hundred steps at the usual learning rate
+    sharpness = 40. # of the sigmoid: a mask can close within a hundred steps at the usual learning rate
     def __init__(self,
         paths:list, # K lists of nodes, from the top down
         width:int,  # channels
     ):
         super().__init__()
         self.paths, self.nodes = [list(p) for p in paths], list(dict.fromkeys(n for p in paths for n in p))
-        self.theta = nn.Parameter(.1 + .2*torch.rand(len(self.nodes), width))  # all open, some less firmly than others
+        self.theta = nn.Parameter(.01 + .05*torch.rand(len(self.nodes), width))  # all open, some less firmly than others
         self.register_buffer('on_path', torch.tensor([[n in p for n in self.nodes] for p in paths]).float(), persistent=False)
 
     def own(self)->Tensor:

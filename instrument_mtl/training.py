@@ -154,7 +154,7 @@ class RegionPressure(Callback):
     "Adds the price of open channels of a model with a tree of regions to the loss"
     order = 5
     def __init__(self,
-        price:float=.1, # of all channels being open, in units of a task's loss at the start
+        price:float=1., # of all channels being open, in units of a task's loss at the start; 4 closes so many that the level suffers
     ): self.price = price
     def after_loss(self):
         if self.training: self.learn.loss_grad = self.learn.loss_grad + self.price*self.learn.model.branches.tree.pressure()
