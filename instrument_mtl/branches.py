@@ -193,7 +193,7 @@ class Branches(nn.Module):
         parts = [mean, u.amax(-1), spread, shared if reach is None else shared*reach]
         if self.style:
             i, j = torch.triu_indices(u.shape[2], u.shape[2], device=u.device)
-            parts.append(torch.einsum('bkwf,bkvf,bkf->bkwv', u, u, a)[..., i, j])
+            parts.append(((u*a[:, :, None])@u.transpose(-1, -2))[..., i, j])
         y = self.dropout(torch.cat(parts, -1))
         y = F.gelu(self.hidden_norm(torch.einsum('bkn,knd->bkd', y, self.hidden_w) + self.hidden_b))
         return Branched(torch.einsum('bkd,kde->bke', y, self.out_w) + self.out_b, u, a)
@@ -207,13 +207,13 @@ def branch_cost(
     frames:int=47,              # of each window: 3 s at 15.6 per second
     repeats:int=5,              # the fastest counts
     **branch,                   # arguments of `Branches`
-)->dict:                        # number of instruments → milliseconds per batch
+)->dict:                        # number of instruments → milliseconds of CPU per batch
     "What the branches cost by number of instruments"
     import time
     heard, out = Heard(torch.randn(batch, n_channels, frames), torch.randn(batch, n_channels)), {}
     for K in numbers:
         net, times = Branches(n_channels, n_channels, K, **branch).eval(), []
         for _ in range(repeats + 1):
-            t = time.perf_counter(); net(heard); times.append(1e3*(time.perf_counter() - t))
+            t = time.process_time(); net(heard); times.append(1e3*(time.process_time() - t))  # CPU time: comparable on a shared machine
         out[K] = min(times[1:])
     return out
