@@ -152,12 +152,23 @@ def event_scores(played:list, claimed:list, instruments:list)->dict:
         f = lambda m: m.results_overall_metrics()['f_measure']['f_measure']
         return dict(frame_f1=frame_f1([c[p.known] for p, c in zip(played, claimed)], [p.true[p.known] for p in played]), segment_f1=f(seg), onset_f1=f(ev), leakage=leakage(claimed, played))
 
+class _Writable(pd.DataFrame):
+    "pandas 3 gives read-only views, and sed_scores_eval 0.0.4 asks for arrays that can be written to"
+    @property
+    def _constructor(self): return _Writable
+    def to_numpy(self, *args, **kw): return super().to_numpy(*args, **kw).copy()
+
 def psds(played:list, instruments:list)->float|None:
-    "PSDS (dtc = gtc = 0.7, no cross-trigger cost, up to 100 false alarms per hour) of the curves; None where sed_scores_eval is not installed"
-    try: from sed_scores_eval.intersection_based import psds as score; from sed_scores_eval.utils.scores import create_score_dataframe
-    except ImportError: return None
-    scores = {p.name: create_score_dataframe(p.curve.T, np.arange(p.curve.shape[1] + 1)*p.frame_s, list(instruments)) for p in played}
-    truth = {p.name: [(a*p.frame_s, b*p.frame_s, n) for n, here in zip(instruments, p.true) for a, b in runs(here)] for p in played}
+    "PSDS (dtc = gtc = 0.7, no cross-trigger cost, up to 100 false alarms per hour) of the curves, over instruments that have an event; None where sed_scores_eval is not installed"
+    from importlib.util import find_spec
+    if find_spec('sed_scores_eval') is None: return None
+    from sed_scores_eval.base_modules.scores import create_score_dataframe
+    from sed_scores_eval.intersection_based import psds as score
+    heard = [k for k in range(len(instruments)) if any(p.true[k].any() for p in played)]  # a class without an event has no such score
+    if not heard: return None
+    kinds = [instruments[k] for k in heard]
+    scores = {p.name: _Writable(create_score_dataframe((p.curve*p.known[:, None])[heard].T, np.arange(p.curve.shape[1] + 1)*p.frame_s, kinds)) for p in played}
+    truth = {p.name: [(a*p.frame_s, b*p.frame_s, instruments[k]) for k in heard if p.known[k] for a, b in runs(p.true[k])] for p in played}
     return float(score(scores, truth, {p.name: p.true.shape[1]*p.frame_s for p in played}, dtc_threshold=.7, gtc_threshold=.7, cttc_threshold=None, alpha_ct=0., alpha_st=0., unit_of_time='hour', max_efpr=100.)[0])
 
 # %% ../nbs/step_events.ipynb #6e267e21
