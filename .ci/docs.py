@@ -122,21 +122,26 @@ def arguments(node, notes):
     return rows, (notes.get(end, "") if end != node.lineno and end < node.body[0].lineno else "")
 
 
+def prose(text):
+    "A docstring as HTML: `code` is code"
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text or ""))
+
+
 def function_html(node, notes, owner=""):
     rows, result = arguments(node, notes)
     called = node.args
     text = [f'<h3 id="{owner}{node.name}"><code>{escape(owner + node.name)}({escape(ast.unparse(called)) if len(ast.unparse(called)) < 90 else "…"})</code></h3>',
-            f"<p>{escape(ast.get_docstring(node) or '')}</p>"]
+            f"<p>{prose(ast.get_docstring(node))}</p>"]
     if any(note or kind for _, kind, _, note in rows):
         text.append("<table><tr><th>argument</th><th>type</th><th>default</th><th>shape, unit, meaning</th></tr>"
-                    + "".join(f"<tr><td><code>{escape(n)}</code></td><td>{escape(k)}</td><td>{escape(d)}</td><td>{escape(c)}</td></tr>" for n, k, d, c in rows) + "</table>")
+                    + "".join(f"<tr><td><code>{escape(n)}</code></td><td>{escape(k)}</td><td>{escape(d)}</td><td>{prose(c)}</td></tr>" for n, k, d, c in rows) + "</table>")
     if node.returns or result:
         text.append(f"<p>Gives <code>{escape(ast.unparse(node.returns) if node.returns else '')}</code> {escape(result)}</p>")
     return "".join(text)
 
 
 def class_html(node, notes):
-    text = [f'<h3 id="{node.name}"><code>class {escape(node.name)}</code></h3><p>{escape(ast.get_docstring(node) or "")}</p>']
+    text = [f'<h3 id="{node.name}"><code>class {escape(node.name)}</code></h3><p>{prose(ast.get_docstring(node))}</p>']
     fields = [(x.target.id, ast.unparse(x.annotation), ast.unparse(x.value) if x.value else "", notes.get(x.end_lineno, "")) for x in node.body if isinstance(x, ast.AnnAssign)]
     if fields:
         text.append("<table><tr><th>field</th><th>type</th><th>default</th><th>shape, unit, meaning</th></tr>" + "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in f) + "</tr>" for f in fields) + "</table>")
@@ -151,7 +156,7 @@ def api_html(path, notebook):
     source = path.read_text(encoding="utf-8")
     tree, notes = ast.parse(source), comments(source)
     public = next((ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "__all__"), [])
-    text = [f"<h1>instrument_mtl.{path.stem}</h1><blockquote>{escape(ast.get_docstring(tree) or '')}</blockquote>", f'<p>Explained and tested in <a href="{notebook}.html">{notebook}</a>.</p>']
+    text = [f"<h1>instrument_mtl.{path.stem}</h1><blockquote>{prose(ast.get_docstring(tree))}</blockquote>", f'<p>Explained and tested in <a href="{notebook}.html">{notebook}</a>.</p>']
     for node in tree.body:
         if getattr(node, "name", None) in public:
             text.append(class_html(node, notes) if isinstance(node, ast.ClassDef) else function_html(node, notes))

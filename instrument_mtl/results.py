@@ -117,9 +117,10 @@ def power_mean(p:np.ndarray, weights:np.ndarray, exponent:float=3.)->np.ndarray:
 
 def unit_regions(
     z:np.ndarray,  # (D,) or longer
-    regions:dict,  # name → (start, stop) of the parts that make up timbre
+    regions,       # name → (start, stop) of the parts that make up timbre, or the `Regions` of a model
 )->np.ndarray:     # (D,)
     "A representation with each timbre region of equal length, and the whole of length one"
+    if not isinstance(regions, dict): regions = {n: (regions[n].start, regions[n].stop) for n in regions.timbre}
     z = np.asarray(z, np.float64)[:max(b for _, b in regions.values())].copy()
     for a, b in regions.values(): z[a:b] /= max(np.linalg.norm(z[a:b]), 1e-9)
     return (z/max(np.linalg.norm(z), 1e-9)).astype(np.float32)
