@@ -100,7 +100,7 @@ def frame_f1(claimed:list, true:list)->float:
 def tune_decoder(curves:list, true:list, frame_s:float)->tuple[Decoder, pd.DataFrame]:
     "The decoder with the best frame F1 on validation curves, and the whole search"
     rows = []
-    for on in (.2, .3, .4, .5, .6, .7):
+    for on in (.05, .1, .2, .3, .4, .5, .6, .7):
         for ratio in (.4, .7, 1.):
             for median_s in (.05, .3, .6):
                 d = Decoder(on, on*ratio, median_s)
