@@ -28,7 +28,7 @@ def open_store(
 )->StemStore:
     "The stems of a dataset, decoded"
     from instrument_mtl.corpus import prepare_corpus
-    own = {'corpus': lambda: prepare_corpus('mini', hours=hours), 'corpus-full': lambda: prepare_corpus('full', hours=hours), 'recordings': _recordings, 'synthetic': _synthetic}
+    own = {'corpus': lambda: prepare_corpus('mini', hours=hours), 'corpus-full': lambda: prepare_corpus('full', hours=hours), 'recordings': _recordings, 'fretsonfire': _fretsonfire, 'synthetic': _synthetic}
     if dataset in own: return own[dataset]()
     from instrument_mtl.datasets import DATASETS, load_dataset
     for name in dataset.split('+'): one_of(name, [*own, *DATASETS], 'dataset')
@@ -41,6 +41,10 @@ def open_store(
 def _recordings():
     from instrument_mtl.recordings import recordings_store
     return recordings_store()
+
+def _fretsonfire():
+    from instrument_mtl.corpus import frets_store
+    return frets_store()
 
 def _synthetic():
     from instrument_mtl.remix import synth_store
