@@ -248,7 +248,7 @@ class TimbreIndex:
         "Recordings in which an instrument sounds alike, or alike but for some moves"
         if top < 1: raise ParameterError(f"top = {top} is not allowed; it must be 1 or more.")
         self.about
-        if instrument not in (known := self.instruments): one_of(instrument, known, 'instrument')
+        if not len(self._rows(f"instrument = {_sql(instrument)}", ['instrument'], 1)): one_of(instrument, self.instruments, 'instrument')  # asks the bitmap; listing all instruments reads every row
         q = self._query(query, instrument, analyzer)
         where = [f"instrument = {_sql(instrument)}", f"presence >= {float(min_presence)}" if min_presence is not None else "present = true"]
         if q['content']: where.append(f"content != {_sql(q['content'])}")
