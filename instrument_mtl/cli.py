@@ -6,7 +6,7 @@
 __all__ = ['audio_files', 'cmd_analyze', 'cmd_corpus', 'cmd_models', 'cmd_export', 'cmd_train', 'parser', 'main']
 
 # %% ../nbs/54_cli.ipynb #cddc76cd
-import argparse, json, os, signal, subprocess, sys
+import argparse, json, os, signal, subprocess, sys, warnings
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from .core import DataError, ImtlError, ParameterError, checkout, jsonable, one_of, runs_dir, write_text
@@ -158,7 +158,9 @@ def main(argv=None)->int:
     if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace')
     try:
         args = parser(next((a for a in argv if not a.startswith('-')), None)).parse_args(argv)
-        status = args.run(args)
+        with warnings.catch_warnings():
+            if not sys.warnoptions: warnings.filterwarnings('ignore', category=FutureWarning)  # for programmers, and nothing a user of the command line can act on
+            status = args.run(args)
         sys.stdout.flush()
         return status
     except BrokenPipeError: return _reader_gone()
