@@ -284,6 +284,7 @@ class Reader:
         n = [0]
         def counted():
             for x in audio_blocks(path, 30.): n[0] += len(x); yield x
+            if not n[0]: raise AudioError(f"{str(path)!r} holds no samples.")
         results = list(self.windows(counted(), hop))
         return self._join(results, path, n[0]/SAMPLE_RATE, info['sample_rate'])
 
