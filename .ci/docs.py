@@ -236,7 +236,7 @@ def build(out):
     exported = {p.stem: m[1] for p in notebooks for m in [re.search(r"#\|\s*default_exp\s+(\w+)", p.read_text(encoding="utf-8"))] if m}
     places = {p.resolve(): f"{p.stem}.html" for p in notebooks} | {(ROOT / f).resolve(): f"{name}.html" for f, name in PAGES.items()} | {(ROOT / "README.md").resolve(): "index.html"}
     names = {p.stem: f"{p.stem}.html" for p in notebooks} | {m: f"api_{m}.html" for m in exported.values()}
-    groups = {"": ["index"], "Tutorials": [p.stem for p in notebooks if p.stem.startswith("tutorial_")], "Notebooks": [p.stem for p in notebooks if p.stem[0].isdigit()],
+    groups = {"": ["index"], "Tutorials": [p.stem for p in notebooks if p.stem.startswith("tutorial_")], "Notebooks": [p.stem for p in notebooks if p.stem[0].isdigit() or p.stem == "app"],
               "Steps": [p.stem for p in notebooks if p.stem.startswith("step")], "Measurements": [p.stem for p in notebooks if p.stem.startswith("bench")],
               "API": [f"api_{m}" for m in sorted(exported.values())], "Project": [*PAGES.values(), "licences"]}
     pages = {p.stem: moved(notebook_html(p), ROOT / "README.md" if p.stem == "index" else p, places) for p in notebooks}  # index.ipynb becomes README.md
