@@ -558,6 +558,12 @@ def command_line():
     return problems
 
 
+def site():
+    "Problems of the pages that `make docs` builds, links included"
+    with tempfile.TemporaryDirectory() as folder:
+        return failed(*call(sys.executable, ROOT / ".ci" / "docs.py", "--out", Path(folder) / "site"))
+
+
 def browser():
     "Problems of the apps in a real browser"
     status, printed = call(sys.executable, ROOT / ".ci" / "browser.py", timeout=600)
@@ -575,6 +581,7 @@ def checks():
         every.append(Check("steps", name, "A short run is whole: metrics, model, tables, figures", lambda n=name: short_run(n)))
         every += [Check("steps", f"{name}, {what}", "Stops with a sentence that helps", lambda n=name, m=m: mistake(n, *m)) for what, m in MISTAKES.items()
                   if what == "misspelt parameter" or m[0].keys() <= declared_parameters(name)]
+    every.append(Check("use", "site", "Every notebook, module and licence has its page, and no link is broken", site))
     every.append(Check("use", "command line", "`instrument-mtl analyze` writes the JSON that is promised, and a sentence for a missing file", command_line))
     every.append(Check("use", "browser", "The apps work in a real browser, served by Voilà and in JupyterLab: faders, sound, files, keys; no console error, nothing from the network", browser))
     return every
