@@ -108,10 +108,13 @@ class LogMel(nn.Module):
     "log₁₀(10000·mel + 1) of waveforms (..., n) → (..., n_mels, frames): the input of `musicnn`, and the target of reconstruction"
     def __init__(self, n_mels:int=96, n_fft:int=512, hop_length:int=256, **mel):
         super().__init__()
-        self.n_fft, self.hop_length = n_fft, hop_length
+        self.n_fft, self.hop_length, self.padding = n_fft, hop_length, (n_fft//2, n_fft//2) # zeros at both ends: frame t is centred at t·hop
         self.register_buffer('window', torch.hann_window(n_fft), persistent=False)
         self.register_buffer('filters', mel_filterbank(n_mels, n_fft, **mel), persistent=False)
     def forward(self, x:Tensor)->Tensor:
         S = torch.stft(x.flatten(0, -2) if x.ndim > 1 else x[None], self.n_fft, self.hop_length, window=self.window, center=True, pad_mode='constant', return_complex=True)
-        mel = self.filters @ (S.real.square() + S.imag.square())
-        return torch.log10(1e4*mel + 1).unflatten(0, x.shape[:-1] or (1,)).reshape(*x.shape[:-1], *mel.shape[-2:])
+        mel = self.of_power(S.real.square() + S.imag.square())
+        return mel.unflatten(0, x.shape[:-1] or (1,)).reshape(*x.shape[:-1], *mel.shape[-2:])
+    def of_power(self, power:Tensor)->Tensor:
+        "Power spectra (B, n_fft//2 + 1, frames) → (B, n_mels, frames)"
+        return torch.log10(1e4*(self.filters @ power) + 1)

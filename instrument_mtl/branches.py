@@ -47,11 +47,9 @@ class Features(nn.Module):
         load = lambda n: LogMelBackbone() if n == 'logmel' else _backbones.load_backbone(n, None if init == 'scratch' else weights)
         self.names, self.stride, self.init = names, stride, init
         self.backbones = nn.ModuleList(load(n.strip()) for n in names.split('+'))
-        rates = {b.frame_rate_hz for b in self.backbones}
-        if len(rates) > 1: raise ParameterError(f"The backbones {names!r} have different frame rates ({', '.join(f'{r:g} Hz' for r in sorted(rates))}) and cannot be joined.")
         self.n_channels = sum(b.n_channels for b in self.backbones)
         self.n_clip = self.n_channels + sum(len(b.tags) for b in self.backbones)
-        self.frame_rate_hz = rates.pop()/stride
+        self.frame_rate_hz = max(b.frame_rate_hz for b in self.backbones)/stride
         if init == 'frozen': self.requires_grad_(False)
 
     def train(self, mode=True): return super().train(mode and self.init != 'frozen')
@@ -59,9 +57,16 @@ class Features(nn.Module):
     def forward(self, x:Tensor)->Heard:
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.init != 'frozen'):
             pairs = [b.frames_and_logits(x) for b in self.backbones]
-            frames = torch.cat([f for f, _ in pairs], 1)
-            clip = torch.cat([frames.amax(-1)] + [l.clamp(-12, 12) for _, l in pairs], 1)
-            return Heard(F.avg_pool1d(frames, self.stride, ceil_mode=True, count_include_pad=False), clip)
+            clip = torch.cat([f.amax(-1) for f, _ in pairs] + [l.clamp(-12, 12) for _, l in pairs], 1)
+            fastest = max(range(len(pairs)), key=lambda i: self.backbones[i].frame_rate_hz)
+            step = -(-pairs[fastest][0].shape[-1]//self.stride)
+            return Heard(torch.cat([self._at(f, step, b.frame_rate_hz) for (f, _), b in zip(pairs, self.backbones)], 1), clip)
+
+    def _at(self, f:Tensor, steps:int, rate:float)->Tensor:
+        "Frame features (B, C, F) on the common clock: averages of a faster network, straight lines between the frames of a slower one"
+        ratio = rate/self.frame_rate_hz
+        f = F.avg_pool1d(f, round(ratio), ceil_mode=True, count_include_pad=False) if ratio >= 1 else F.interpolate(f, scale_factor=1/ratio, mode='linear')
+        return F.pad(f, (0, max(0, steps - f.shape[-1])), mode='replicate')[..., :steps]
 
 # %% ../nbs/31_branches.ipynb #e9b9e30d
 class Regions:

@@ -81,7 +81,7 @@ def zero_shot_map(
 )->dict:              # instrument → indices of the tags that mean it
     "Which tags of a published tagger speak of which instrument: those that map to it or to something below it"
     entry = BACKBONES[one_of(backbone, BACKBONES, 'backbone')]
-    vocabulary = next(v for v in ('jamendo', 'mtat', 'msd') if v in str(getattr(entry, 'tags', '')) + backbone.replace('mtt', 'mtat'))
+    vocabulary = next(v for v in ('jamendo', 'mtat', 'msd', 'audioset') if v in str(getattr(entry, 'tags', '')) + backbone.replace('mtt', 'mtat'))
     tags = load_backbone(backbone, None).tags
     nodes = [map_label(t, vocabulary) for t in tags]
     return {k: [i for i, n in enumerate(nodes) if n and taxonomy().is_under(n, k)] for k in instruments}

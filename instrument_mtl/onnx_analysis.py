@@ -17,22 +17,20 @@ from .results import Reader
 TRANSFORMS = dict( # how a descriptor comes back from standard units; the same names as in `11_descriptors`
     identity=lambda z: z, sqrt=lambda z: np.maximum(z, 0)**2, log2=np.exp2, log10=lambda z: 10.**z, logit=lambda z: 1/(1 + np.exp(-z)), asinh=np.sinh)
 
-def _spectrum_by_convolution(logmel):
-    "A `LogMel` that computes the same without an FFT"
+def _spectrum_by_convolution(front):
+    "A front end (`LogMel`, `AmplitudeMel`) that computes the same without an FFT"
     import torch
     from torch import nn
     class Convolved(nn.Module):
         def __init__(self):
             super().__init__()
-            n, self.hop = logmel.n_fft, logmel.hop_length
-            angle = 2*np.pi*np.outer(np.arange(n//2 + 1), np.arange(n))/n
-            basis = torch.tensor(np.concatenate([np.cos(angle), np.sin(angle)]), dtype=torch.float64)*logmel.window.double()
-            self.register_buffer('basis', basis.float()[:, None]); self.register_buffer('filters', logmel.filters.clone())
-            self.pad = n//2
+            angle = 2*np.pi*np.outer(np.arange(front.n_fft//2 + 1), np.arange(len(front.window)))/front.n_fft
+            basis = torch.tensor(np.concatenate([np.cos(angle), np.sin(angle)]), dtype=torch.float64)*front.window.double()
+            self.register_buffer('basis', basis.float()[:, None]); self.front = front
         def forward(self, x):
-            S = nn.functional.conv1d(nn.functional.pad(x[:, None], (self.pad, self.pad)), self.basis, stride=self.hop)
+            S = nn.functional.conv1d(nn.functional.pad(x[:, None], front.padding), self.basis, stride=front.hop_length)
             re, im = S.chunk(2, 1)
-            return torch.log10(1e4*(self.filters @ (re.square() + im.square())) + 1)
+            return self.front.of_power(re.square() + im.square())
     return Convolved()
 
 def _graph(analyzer):
@@ -40,14 +38,15 @@ def _graph(analyzer):
     import copy
     from torch import nn
     from instrument_mtl.audio import LogMel
+    from instrument_mtl.backbones import AmplitudeMel
     from instrument_mtl.branches import LogMelBackbone
     from instrument_mtl.tasks import at_frames
     model, frames = copy.deepcopy(analyzer.model).cpu().eval(), -(-analyzer.window//analyzer.activity_hop)
     done = [] # backbones that hear the same spectrogram share it
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if not isinstance(child, LogMel): continue
-            same = next((new for old, new in done if old.hop_length == child.hop_length and old.filters.equal(child.filters)), None)
+            if not isinstance(child, (LogMel, AmplitudeMel)): continue
+            same = next((new for old, new in done if type(old) is type(child) and old.hop_length == child.hop_length and old.filters.equal(child.filters)), None)
             if same is None: done.append((child, same := _spectrum_by_convolution(child)))
             setattr(module, name, same)
     for module in model.modules(): # the length of a batch stays open: `len(x)` would fix it

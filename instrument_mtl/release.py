@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.data.core import DataLoaders
 from .core import DataError, checked_parameters, data_dir, derive_seed, git_commit, home, resource, set_seed, sha256_of, write_json, write_text
+from .backbones import BACKBONES
 from .branches import Features, Regions
 from .experiment import linear_probe, metrics_of, open_store, zero_shot_map
 from .instruments import parse_instruments
@@ -116,8 +117,8 @@ def model_card(
 
 Written by `nbs/step_release.ipynb` (commit {m['commit']}, seed {m['seed']}); every figure below is from that run.
 
-**What it is.** Presence, level (LU), timbre and activity of {len(m['thresholds'])} instruments from mono 16 kHz audio in windows of {m['seconds']:g} s. Frozen backbones `{p['backbone']}`
-(PyPI package `musicnn`, ISC licence, fetched and checked at first use, not part of this file), with attention branches and heads trained here (Apache-2.0).
+**What it is.** Presence, level (LU), timbre and activity of {len(m['thresholds'])} instruments from mono 16 kHz audio in windows of {m['seconds']:g} s. Frozen backbones
+({'; '.join(f"`{b}`: {BACKBONES[b].licence}, trained on {BACKBONES[b].trained_on}, from the PyPI package `{BACKBONES[b].source}`" for b in p['backbone'].split('+'))}; fetched and checked at first use, not part of this file), with attention branches and heads trained here (Apache-2.0).
 
 **Two models.** The figures are those of the *judged* model, which never heard the makers of validation and test. {f"The model in this folder is the same recipe trained on {p['n_refit']} more mixes in which those makers take part too; what that gains is not measured." if p.get('n_refit') else 'It is the model in this folder.'}
 
@@ -130,7 +131,7 @@ The small number of makers of many classes is the main limit.
 |---|---|---|---|---|---|
 {stores}
 
-**How well** (average precision; level as mean absolute error in LU), on {p['n_test']} test mixes of unseen pieces, sound sources and makers, rendered and recorded. *Zero-shot* is the better of the two
+**How well** (average precision; level as mean absolute error in LU), on {p['n_test']} test mixes of unseen pieces, sound sources and makers, rendered and recorded. *Zero-shot* is the best of the
 published taggers for that instrument. *Recorded* counts only the mixes made of recordings alone (number of positives in parentheses; few positives mean wide intervals).
 
 | instrument | AP | zero-shot | log-mel probe | chance | AP recorded | level MAE | constant answer |

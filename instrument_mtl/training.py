@@ -452,6 +452,13 @@ def cache_features(
         if any(j.exitcode for j in jobs): raise DataError(f"A process that computed features for {str(folder)!r} ended with status {max(abs(j.exitcode) for j in jobs)}; call again to go on.")
     return Path(folder)
 
+def _rows_of(
+    path, # a shard of `cache_features`
+)->int:
+    "How many mixes a shard holds, without reading it"
+    from safetensors import safe_open
+    with safe_open(str(path), framework='pt') as f: return f.get_slice('frames').get_shape()[0]
+
 class FeatureLoader:
     "Batches `((frames, clip), targets)` of cached features, shuffled or in order; what fastai's `Learner` needs of a loader"
     def __init__(self,
@@ -466,8 +473,11 @@ class FeatureLoader:
         folders = [folder] if isinstance(folder, (str, Path)) else list(folder)
         files = [f for d in folders for f in sorted(Path(d).glob('[0-9]*.safetensors'))]
         if not files: raise DataError(f"There are no cached features in {', '.join(map(str, folders))}.")
-        shards = [load_file(f) for f in files]
-        self.data = {k: torch.cat([s.pop(k) for s in shards]) for k in list(shards[0])}
+        self.data, at = {}, 0
+        rows = [_rows_of(f) for f in files]
+        for f, n in zip(files, rows):  # straight into place: the peak is the set and one shard
+            for k, v in load_file(f).items(): self.data.setdefault(k, v.new_empty(sum(rows), *v.shape[1:]))[at:at + n] = v
+            at += n
         self.tasks = tasks or sorted({k.split('.')[0] for k in self.data if '.' in k})
         self.bs, self.shuffle, self.seed, self.epoch, self.device, self.n_inp = bs, shuffle, seed, 0, torch.device(device), 1
         self.n = len(self.data['frames']); self.dataset = range(self.n)
