@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['calibrate', 'expected_calibration_error', 'level_prior', 'keep_instruments', 'average_precisions',
-           'zero_shot_from_clip', 'model_card']
+           'zero_shot_from_clip', 'on_protocol', 'model_card']
 
 # %% ../nbs/step_release.ipynb #e9d725ab
 import json
@@ -104,6 +104,28 @@ def zero_shot_from_clip(
         out[name] = np.stack([tags[:, t].max(1) if t else np.full(len(tags), np.nan) for t in zero_shot_map(name, instruments).values()], 1)
     return out
 
+# %% ../nbs/step_release.ipynb #e489e530
+def on_protocol(
+    analyzer,     # an `Analyzer` whose model heard none of the protocol's makers
+    taggers,      # names of published taggers that hear the same clips
+)->dict:          # presence, known, level_lu, seconds, policy of N clips; scores: name → (N, K), NaN where no tag means the instrument; level_if_present_lu
+    "What a model and published taggers say about the frozen protocol of real recordings"
+    from instrument_mtl.backbones import load_backbone
+    from instrument_mtl.recordings import protocol_clips, protocol_truth
+    names = analyzer.instruments
+    nets, tags = {b: load_backbone(b, 'pretrained').eval() for b in taggers}, {b: zero_shot_map(b, names) for b in taggers}
+    rows = []
+    for clip in protocol_clips():
+        x = clip['audio']*min(1, .99/max(1e-9, np.abs(clip['audio']).max()))
+        a, truth = analyzer.analyze_array(x, 16000), protocol_truth(clip, names)
+        row = dict(policy=clip['policy'], seconds=clip['seconds'], **{k: truth[k] for k in ('presence', 'known', 'level_lu')}, model=a.presence, level_if_present_lu=a.level_if_present_lu)
+        for b, net in nets.items():
+            with torch.no_grad(): t = net(torch.from_numpy(x)[None].float())[0].numpy()
+            row[b] = np.array([t[i].max() if i else np.nan for i in tags[b].values()])
+        rows.append(row)
+    stack = lambda key: np.stack([r[key] for r in rows])
+    return dict(scores={'model': stack('model'), **{f'zero-shot {b}': stack(b) for b in taggers}}, **{k: stack(k) for k in ('policy', 'seconds', 'presence', 'known', 'level_lu', 'level_if_present_lu')})
+
 # %% ../nbs/step_release.ipynb #e5c40e21
 def model_card(
     figures:dict, # summary, table, real, meta, params, stores of a release run
@@ -140,7 +162,7 @@ published taggers for that instrument. *Recorded* counts only the mixes made of 
 
 Mean AP {f(s['map'])}; recorded {f(s['map_real'])}. Level RMSE {f(s['level_rmse'])} LU. The 80 % interval of the level holds the truth in {100*s['coverage_80']:.0f} % of cases. Expected calibration error of presence {f(s['ece'], 3)}.
 
-**Not in the list**, because they did not beat every baseline on unseen sources, could not be judged, or are below a published tagger on the frozen protocol of recordings: {', '.join(m['dropped']) or 'none'}.
+**Not in the list**, because they did not beat every baseline on unseen sources, could not be judged, are below a published tagger on the frozen protocol of recordings, or reach less than {p['min_ap']} average precision on either: {', '.join(m['dropped']) or 'none'}.
 
 **On the frozen protocol of real recordings** the figures of the judged model are in the project's README (`nbs/bench_protocol.ipynb`).
 The model in this folder cannot be judged there: it has heard some of those makers.
