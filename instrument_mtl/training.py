@@ -305,9 +305,12 @@ class Checkpoint(Callback):
         learn.loss_func.load_state_dict(s['loss'])
         self.start = s['epoch'] + 1
         return self.start
-    def before_fit(self):
+    def before(self)->list:
+        "The log of the epochs that are done"
         log = self.path.with_name('log.csv')
-        if self.start and log.exists(): self.learn.multi_task.log = pd.read_csv(log).query(f'epoch < {self.start}').to_dict('records')
+        return pd.read_csv(log).query(f'epoch < {self.start}').to_dict('records') if self.start and log.exists() else []
+    def before_fit(self):
+        if self.start: self.learn.multi_task.log = self.before()
     def after_epoch(self):
         if self.epoch < self.start or hasattr(self.learn, 'lr_finder'): return
         opt = self.learn.opt.state_dict()
@@ -332,6 +335,7 @@ def fit(
     if start < epochs:
         lrs = slice(lr*backbone_lr, lr) if len(param_groups(learn.model)) > 1 else lr
         learn.fit_one_cycle(epochs, lrs, start_epoch=start)
+    else: learn.multi_task.log = cb.before()  # nothing is left to do
     return learn
 
 # %% ../nbs/33_training.ipynb #ad3f131b
