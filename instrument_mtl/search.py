@@ -256,9 +256,12 @@ class TimbreIndex:
         "The row of a track, if it is in the index"
         if self.table is None: return None
         name = plain_name(name)
-        where = f"instrument = {_sql(instrument)} AND (file = {_sql(plain_name(os.path.abspath(name)))} OR file = {_sql(name)}" + (f" OR starts_with(content, {_sql(name)})" if len(name) >= 8 and set(name) <= set('0123456789abcdef') else '') + ')'
-        found = self._frame(self._rows(where, [*self._columns, 'instrument', 'model', 'present'], 1)).to_dict('records')
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in found[0].items()} if found else None
+        files = _sql_in('file', sorted({name, plain_name(os.path.abspath(name))}))
+        where = f"instrument = {_sql(instrument)} AND " + (f"({files} OR starts_with(content, {_sql(name)}))" if len(name) >= 8 and set(name) <= set('0123456789abcdef') else files)
+        found = self._rows(where, [*self._columns, 'instrument', 'model', 'present'], 1).to_pylist()
+        if not found: return None
+        numbers = found[0].pop('numbers', b'')
+        return dict(found[0], **{n: None if math.isnan(x) else x for n, x in zip(self.about.get('numbers', ()), np.frombuffer(numbers, np.float32).tolist())})
 
     @property
     @_told
