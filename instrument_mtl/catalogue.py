@@ -169,7 +169,7 @@ def index_folder(
         with written(place(p)): write_json(place(p), d, indent=None)
         summary['done'] += 1; keep(d)
     keep(None, last=True)
-    if summary['added']: index.maintain()
+    index.maintain()  # also when nothing was added: an earlier call may have ended before it
     return dict(summary, seconds=round(time.perf_counter() - start, 2))
 
 # %% ../nbs/52_catalogue.ipynb #54e093fc
