@@ -254,6 +254,11 @@ class TimbreIndex:
 
     # ---- searching
     @_told
+    def check_instrument(self, instrument:str):
+        "Refuse an instrument that has no row"
+        if not len(self._rows(f"instrument = {_sql(instrument)}", ['instrument'], 1)): one_of(instrument, self.instruments, 'instrument')  # asks the bitmap; listing all instruments reads every row
+
+    @_told
     def search(self,
         query,                      # an embedding, an `Analysis` or its dict, a file, or a track of the index
         instrument:str,
@@ -267,7 +272,7 @@ class TimbreIndex:
         "Recordings in which an instrument sounds alike, or alike but for some moves"
         if top < 1: raise ParameterError(f"top = {top} is not allowed; it must be 1 or more.")
         self.about
-        if not len(self._rows(f"instrument = {_sql(instrument)}", ['instrument'], 1)): one_of(instrument, self.instruments, 'instrument')  # asks the bitmap; listing all instruments reads every row
+        self.check_instrument(instrument)
         q = self._query(query, instrument, analyzer)
         where = [f"instrument = {_sql(instrument)}", f"presence >= {float(min_presence)}" if min_presence is not None else "present = true"]
         if q['content']: where.append(f"content != {_sql(q['content'])}")
@@ -321,6 +326,7 @@ def search_command(args)->int:
     "Find recordings in which an instrument sounds like it does in this one"
     index, analyzer = TimbreIndex(args.db, create=False), None
     if index.track(args.like, args.instrument) is None and Path(args.like).is_file():
+        index.check_instrument(args.instrument)  # before the model is loaded
         from instrument_mtl.onnx_analysis import load_analyzer
         analyzer = load_analyzer(args.model, args.device)
     found = index.search(args.like, args.instrument, args.top, args.min_presence, (args.min_level, args.max_level), moves_of(args.words or [], args.step), analyzer)
