@@ -174,8 +174,9 @@ def timeline(p, path, long, drop):
     page.wait_for_timeout(300)
     p.shot("timeline")
     cancel(p, long, "timeline")
+    old = picture.locator("img").get_attribute("src")
     page.get_by_role("button", name="waveform").click()  # still usable
-    page.wait_for_function("old => [...document.querySelectorAll('.imtl-picture img')].some(i => i.checkVisibility() && i.src != old)", arg=picture.locator("img").get_attribute("src"))
+    page.wait_for_function("old => [...document.querySelectorAll('.imtl-picture img')].some(i => i.checkVisibility() && i.src != old)", arg=old)
 
 
 def explorer(p, path, long):
