@@ -25,7 +25,7 @@ SMOKE = yaml.safe_load((ROOT / ".ci" / "smoke.yaml").read_text(encoding="utf-8")
 GENERATED = {"__init__.py", "_modidx.py"}
 HEADINGS = ["Question", "What is new", "Parameters", "Data", "Model", "Training", "Results", "What we learned"]
 PARAMETERS = "instruments dataset data_dir backbone init tasks epochs batch_size seed device out_dir".split()
-HEAVY = "essentia librosa music21 lancedb mirdata tinysoundfont pretty_midi torchaudio IPython ipywidgets anywidget dask".split()
+HEAVY = "fastai essentia librosa music21 lancedb mirdata tinysoundfont pretty_midi torchaudio IPython ipywidgets anywidget dask".split()
 MAX_NOTEBOOK, MAX_FILE = 200_000, 5_000_000  # bytes
 
 
@@ -521,11 +521,14 @@ MISTAKES = {  # name → (parameters, error, what its sentence must contain)
 
 
 def mistake(name, parameters, error, words):
-    "Problems unless the step stops with this error, whose sentence holds these words"
+    "Problems unless the step stops with this error, whose sentence holds these words, and leaves nothing behind"
     with tempfile.TemporaryDirectory() as folder:
         status, printed, _ = papermill(name, Path(folder), {**SMOKE["every step"], **parameters}, timeout=600)
+        left = [p.relative_to(folder) for p in (Path(folder) / "run").rglob("*") if p.is_file()]
     if status == 0:
         return ["the run went on to the end"]
+    if left:
+        return [f"a run that was refused leaves {left[0]}"]
     sentences = re.findall(rf"^(?:\w+\.)*{error}: (.*(?:\n(?! *$|\w+Error).*)*)", printed, re.M)
     if not sentences:
         return [f"stopped, but with another error than {error}", *printed.rstrip().splitlines()[-8:]]
@@ -566,7 +569,7 @@ def site():
 
 def browser():
     "Problems of the apps in a real browser"
-    status, printed = call(sys.executable, ROOT / ".ci" / "browser.py", timeout=600)
+    status, printed = call(sys.executable, ROOT / ".ci" / "browser.py", timeout=1500)
     if status == 77:
         raise Skipped(printed.strip())
     return failed(status, printed)

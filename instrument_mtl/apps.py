@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CSS', 'PLAYER', 'PICTURE', 'DROP', 'LEVEL_LU', 'LEVEL_PX', 'COLOURS', 'SOUND_VIEWS', 'EXPORTS', 'EXCERPT_S', 'APPS',
-           'Cancelled', 'Worker', 'flac', 'new_player', 'fill_player', 'new_picture', 'show_figure', 'new_figure',
-           'new_drop', 'default_analyzer', 'watched', 'open_tracks', 'decode', 'audible', 'mixed', 'readings_html',
-           'Mixer', 'best_start', 'mixer', 'timeline_figure', 'Timeline', 'timeline', 'stem_excerpt', 'stem_row',
-           'index_stems', 'rows_in', 'PlaneMap', 'next_point', 'map_figure', 'TimbreExplorer', 'timbre_explorer',
-           'apps']
+           'Cancelled', 'Superseded', 'Worker', 'flac', 'new_player', 'fill_player', 'new_picture', 'show_figure',
+           'new_figure', 'new_drop', 'default_analyzer', 'watched', 'open_tracks', 'decode', 'audible', 'mixed',
+           'readings_html', 'Mixer', 'best_start', 'mixer', 'timeline_figure', 'path_field', 'Timeline', 'timeline',
+           'stem_excerpt', 'stem_row', 'index_stems', 'rows_in', 'PlaneMap', 'next_point', 'map_figure',
+           'TimbreExplorer', 'timbre_explorer', 'apps']
 
 # %% ../nbs/53_apps.ipynb #a1f83b04
 import base64, copy, hashlib, html, io, json, logging, math, os, tempfile, threading, time, uuid
@@ -28,7 +28,8 @@ from .analysis import Analysis, Analyzer
 from .search import SIGNS, WORDS, TimbreIndex, plain_name
 
 # %% ../nbs/53_apps.ipynb #e1ee76b8
-class Cancelled(Exception): "A job has ended early: it was cancelled, or a newer one waits"
+class Cancelled(Exception): "A job has ended early, because the user said so"
+class Superseded(Cancelled): "A job has ended early, because a newer one waits"
 
 class Worker:
     "Runs the newest job in a thread; `view` shows its progress, a cancel button, and what went wrong"
@@ -54,16 +55,20 @@ class Worker:
 
     def cancel(self):
         "End the running job at its next `report`, and forget the one that waits"
-        with self._lock: self._job, self._stop = None, True
+        with self._lock:
+            if self._thread is None: return
+            self._job, self._stop, self.button.disabled = None, True, True
+            self.say('Stopping …')
 
     def report(self,
         share:float,        # how much is done, 0…1
         text:str|None=None, # what comes now
     ):
         "Called by a job between two of its parts"
-        if self._stop or self._job is not None: raise Cancelled
+        if self._job is not None: raise Superseded
+        if self._stop: raise Cancelled
         self.bar.value = min(max(share, 0.), 1.)
-        if text is not None: self.say(text)
+        if text is not None and not self._stop: self.say(text)
 
     def say(self, text:str, error:bool=False):
         "One line of text in place"
@@ -84,8 +89,8 @@ def _run(self):
                 self._thread = None
                 return
             (job, what), self._job, self._stop = self._job, None, False
-        self.bar.value, self.bar.layout.display, self.button.disabled = 0., '', False
-        self.say(what + ' …')
+            self.bar.value, self.bar.layout.display, self.button.disabled = 0., '', False
+            self.say(what + ' …')
         try:
             done = job(self.report)
             self.say(done or '')
@@ -408,8 +413,8 @@ def mixed(
 LEVEL_LU, LEVEL_PX = (-40., 0.), 160 # ends of the scale, and its width
 
 def _number(v, digits=1, unit='')->str:
-    "A number with a true minus sign; a dash where it is undefined"
-    return '–' if v is None or not np.isfinite(v) else f'{v:.{digits}f}{unit}'.replace('-', '−')
+    "A number with a true minus sign, which zero has not; a dash where it is undefined"
+    return '–' if v is None or not np.isfinite(v) else f'{round(v, digits) + 0.:.{digits}f}{unit}'.replace('-', '−')
 
 def _level_x(v)->float:
     "Where a level lies on the scale, pixels"
@@ -458,8 +463,8 @@ class Mixer:
         self.desk, self.readings = W.HBox(layout=W.Layout(flex_flow='row wrap')), W.HTML()
         self.view = W.VBox([self.track, self.start, self.folder, self.worker.view, self.desk, W.HBox([self.reset]), self.player, self.readings])
         self.view.app = self
-        self.track.observe(lambda _: self._quiet or self.worker.start(self.load_track, 'Opening the track'), 'value')
-        self.start.observe(lambda _: self._quiet or self.worker.start(self.load_excerpt, 'Reading the excerpt'), 'value')
+        self.track.observe(lambda change: self._quiet or change['new'] is None or self.worker.start(self.load_track, 'Opening the track'), 'value')
+        self.start.observe(lambda _: self._quiet or not self.rows or self.worker.start(self.load_excerpt, 'Reading the excerpt'), 'value')
         self.folder.observe(lambda change: self.open_source(change['new'].strip() or None), 'value')
         self.reset.on_click(lambda _: self.set_gains([0.]*len(self.strips)))
         self.open_source(source)
@@ -482,7 +487,9 @@ def _load_source(self, source, report):
 def _load_track(self, report):
     "The stems of a track"
     self.rows = self.index[self.index.track_id == self.track.value].to_dict('records')
-    decode(self.store, self.rows, report)
+    try: decode(self.store, self.rows, report)
+    except Superseded: raise
+    except Exception: self.clear(); raise
     loud = [np.asarray(self.store.rows[r['stem_id']]['loudness']) for r in self.rows]
     length = max(self.store.rows[r['stem_id']]['n_samples'] for r in self.rows)/SAMPLE_RATE
     start_s = self.first.pop('start_s', None)
@@ -493,6 +500,14 @@ def _load_track(self, report):
     self._quiet = False
     self.make_strips()
     return self.load_excerpt(report)
+
+def _clear(self):
+    "An empty desk, and no track chosen"
+    self.rows, self._quiet = [], True
+    self.track.value = None
+    self._quiet = False
+    self.make_strips()
+    self.player.sounds, self.readings.value = [], ''
 
 def best_start(
     loudness:list, # LUFS of each second of each stem
@@ -508,11 +523,10 @@ def _load_excerpt(self, report):
     read = [self.store.read(r['stem_id'], round(self.start.value*SAMPLE_RATE), round(self.seconds*SAMPLE_RATE)) for r in self.rows]
     self.predicted = None
     self.headroom = max(1., max(float(np.abs(x).max()) for x in read))  # 16-bit sounds end at 1
-    report(.2)
     fill_player(self.player, [x/self.headroom for x in read], f'the mix of {self.track.value}', origin_s=self.start.value)
     return self.measure(report)
 
-Mixer.load_source, Mixer.load_track, Mixer.load_excerpt = _load_source, _load_track, _load_excerpt
+Mixer.load_source, Mixer.load_track, Mixer.clear, Mixer.load_excerpt = _load_source, _load_track, _clear, _load_excerpt
 
 # %% ../nbs/53_apps.ipynb #983740a2
 def _make_strips(self):
@@ -544,7 +558,7 @@ def _set_gains(self, gains_db:list):
 
 def _changed(self, *_):
     "A fader, mute or solo was moved: heard at once, measured as soon as possible"
-    if self._quiet: return
+    if self._quiet or not self.rows: return
     self.player.gains = [0. if g is None else 10**(g/20) for g in self.gains]
     self.worker.start(self.measure, 'Listening')
 
@@ -558,8 +572,14 @@ def _measure(self, report):
         self.player.gains = [0. if g is None else 10**(g/20) for g in self.gains]
         self.player.volume = self.headroom*min(1., .95/max(float(np.abs(x).max()), 1e-9))
     self.readings.value = readings_html((self.table if self.predicted is None else self.table.join(self.predicted)).loc[order], stale=True)
-    report(.3)
-    a = watched(analyzer, self.seconds, lambda share: report(.3 + .7*share)).analyze_array(x, SAMPLE_RATE)
+    try:
+        report(.3)
+        a = watched(analyzer, self.seconds, lambda share: report(.3 + .7*share)).analyze_array(x, SAMPLE_RATE)
+    except Superseded: raise
+    except Exception:  # the answer to the mix before must not stand beside this one
+        self.predicted, nothing = None, dict(presence=np.nan, present=False, level_lu=np.nan, level_std_lu=np.nan)
+        self.readings.value = readings_html(self.table.assign(**nothing).loc[order])
+        raise
     self.predicted = pd.DataFrame({k: getattr(a, k) for k in ('presence', 'present', 'level_lu', 'level_std_lu')}, index=a.instruments)
     self.table = self.table.join(self.predicted)
     self.readings.value = readings_html(self.table.loc[order])
@@ -628,12 +648,23 @@ def timeline_figure(
 # %% ../nbs/53_apps.ipynb #4d32dc02
 def _download(name:str, kind:str, text:str)->str:
     "A link that saves a text as a file"
-    return f'<a class="jupyter-button" style="padding:0 10px;margin-right:6px;text-decoration:none" download="{html.escape(name)}" href="data:{kind};base64,{base64.b64encode(text.encode()).decode()}">{html.escape(name)}</a>'
+    return f'<a class="jupyter-button" style="padding:0 10px;margin-right:6px;text-decoration:none;vertical-align:middle" download="{html.escape(name)}" href="data:{kind};base64,{base64.b64encode(text.encode()).decode()}">{html.escape(name)}</a>'
 
 EXPORTS = { # suffix → type, text of an analysis
     '.json': ('application/json', lambda a: a.to_json(indent=1)),
     '.events.csv': ('text/csv', lambda a: a.events().to_csv(index=False)),
     '.jams': ('application/json', lambda a: a.to_jams())}
+
+def path_field(
+    done, # called with what was typed
+):
+    "A field for the path of a file; Enter asks again also when nothing was changed, as after Cancel"
+    import ipywidgets as W
+    text = W.Text(description='or a path', placeholder='an audio file on this machine, then Enter', continuous_update=False, layout=W.Layout(width='620px'))
+    text.observe(lambda change: change['new'].strip() and done(change['new'].strip()), 'value')
+    # the browser sends `submit` before a new value: what arrives with the value as it was is Enter once more
+    text.on_msg(lambda _, m, buffers: m.get('event') == 'submit' and text.value.strip() and done(text.value.strip()))
+    return text
 
 class Timeline:
     "A recording, its activity lanes, and a player that follows a click"
@@ -643,7 +674,7 @@ class Timeline:
         self.analyzer, self.instruments, self.page_s, self.analysis, self.path = analyzer, instruments, float(page_s), None, None
         self.worker, self.player = Worker(), new_player()
         self.drop = new_drop(self.open)
-        self.text = W.Text(description='or a path', placeholder='an audio file on this machine, then Enter', continuous_update=False, layout=W.Layout(width='620px'))
+        self.text = path_field(self.open)
         self.kind = W.ToggleButtons(options=list(SOUND_VIEWS), style={'button_width': '110px'}, tooltips=['amplitude over time', 'frequencies over time'], layout=W.Layout(width='auto'))
         self.every = W.Checkbox(description='lanes of all instruments', indent=False)
         self.page = W.BoundedIntText(description='Page', value=1, min=1, max=1, layout=W.Layout(width='160px', visibility='hidden'))
@@ -651,7 +682,6 @@ class Timeline:
         self.export = W.HTML()
         self.view = W.VBox([self.drop, self.text, self.worker.view, W.HBox([self.kind, self.every, self.page]), self.picture, self.player, self.export])
         self.view.app = self
-        self.text.observe(lambda change: change['new'].strip() and self.open(change['new'].strip()), 'value')
         for control in (self.kind, self.every): control.observe(lambda _: self.analysis and self.worker.start(self.draw, 'Drawing'), 'value')
         self.page.observe(lambda _: self.analysis and self.worker.start(self.turn, 'Reading the page'), 'value')
         if path is not None: self.open(path)
@@ -671,20 +701,24 @@ def _load_recording(self, path, report):
     self.analyzer = self.analyzer or (default_analyzer() if self.instruments is None else Analyzer.load(instruments=self.instruments))
     analysis = watched(self.analyzer, info['duration_s'], report).analyze(path)
     analysis.file = path.name
+    sound = self.sound(path, analysis, 1)
     pages = max(1, math.ceil(analysis.duration_s/self.page_s))
     self.analysis = None  # so that setting the page does not draw yet
     self.page.value, self.page.max, self.page.layout.visibility = 1, pages, 'visible' if pages > 1 else 'hidden'
     self.path, self.analysis = path, analysis
-    self.export.value = 'Export: ' + ''.join(_download(path.stem + suffix, kind, text(analysis)) for suffix, (kind, text) in EXPORTS.items())
-    return self.turn(report)
+    self.export.value = '<span style="margin-right:6px;vertical-align:middle">Export:</span>' + ''.join(_download(path.stem + suffix, kind, text(analysis)) for suffix, (kind, text) in EXPORTS.items())
+    return self.turn(report, sound)
 
-def _turn(self, report):
+def _sound(self, path, analysis, page)->np.ndarray: # (n,)
+    "What is heard on a page"
+    a = (page - 1)*self.page_s
+    return load_audio(path, a, min(self.page_s, max(analysis.duration_s - a, .1)))
+
+def _turn(self, report, sound=None):
     "Sound and picture of the page"
-    a = (self.page.value - 1)*self.page_s
-    self.x = load_audio(self.path, a, min(self.page_s, max(self.analysis.duration_s - a, .1)))
-    report(.5)
+    self.x = self.sound(self.path, self.analysis, self.page.value) if sound is None else sound
     scale = max(1., float(np.abs(self.x).max()))
-    fill_player(self.player, [self.x/scale], self.path.name, origin_s=a)
+    fill_player(self.player, [self.x/scale], self.path.name, origin_s=(self.page.value - 1)*self.page_s)
     return self.draw(report)
 
 def _draw(self, report):
@@ -695,7 +729,7 @@ def _draw(self, report):
     show_figure(self.picture, fig, f'{a.file}: {found}. Click, or press space and the arrow keys, to play.')
     return f"{a.file}: {a.duration_s:.1f} s, {k} events, {found}. Click into the picture to play from there; with it focused: space, ← →, Home."
 
-Timeline.load, Timeline.turn, Timeline.draw = _load_recording, _turn, _draw
+Timeline.load, Timeline.sound, Timeline.turn, Timeline.draw = _load_recording, _sound, _turn, _draw
 
 def timeline(
     path=None,          # an audio file to begin with
@@ -808,7 +842,7 @@ class TimbreExplorer:
     def __init__(self, source=None, instrument=None, analyzer=None, top:int=10):
         import ipywidgets as W
         self.source, self.analyzer, self.top, self.wanted, self._quiet = source, analyzer, top, instrument, False
-        self.store = self.index = self.rows = self.query = self.chosen = None
+        self.store = self.index = self.shown = self.rows = self.query = self.chosen = None  # `shown`: the instrument whose map it is
         self.worker, self.player = Worker(), new_player()
         self.instrument = W.Dropdown(description='Instrument')
         self.colour = W.Dropdown(description='Colour', options=list(SIGNS))
@@ -819,17 +853,16 @@ class TimbreExplorer:
         self.from_here = W.Button(description='Search from the selected one', disabled=True, layout=W.Layout(width='auto'))
         self.sliders = {r: W.FloatSlider(min=-2, max=2, step=.5, value=0, description=_words(r), readout_format='+.1f', continuous_update=False, style={'description_width': '140px'}, layout=W.Layout(width='98%')) for r in SIGNS}
         self.drop = new_drop(self.ask_file, 'Drop a recording here to search with it, or click to choose one')
-        self.text = W.Text(description='or a path', placeholder='an audio file on this machine, then Enter', continuous_update=False, layout=W.Layout(width='620px'))
+        self.text = path_field(self.ask_file)
         right = W.VBox([self.title, self.near, self.from_here, W.HTML('<b>Alike, but …</b> (in standard deviations; 0: leave it free)'), *self.sliders.values()], layout=W.Layout(flex='1 1 330px', padding='0 0 0 10px'))
         left = W.VBox([self.picture], layout=W.Layout(flex='1 1 460px'))
         self.view = W.VBox([W.HBox([self.instrument, self.colour]), self.worker.view, W.HBox([left, right], layout=W.Layout(flex_flow='row wrap')), self.player, self.drop, self.text])
         self.view.app = self
-        self.instrument.observe(lambda _: self._quiet or self.worker.start(self.load, 'Opening the collection'), 'value')
+        self.instrument.observe(lambda change: self._quiet or change['new'] is None or self.worker.start(self.load, 'Opening the collection'), 'value')
         self.colour.observe(lambda _: self.rows is not None and self.worker.start(self.draw, 'Drawing'), 'value')
         self.near.observe(lambda change: self._quiet or change['new'] is None or self.worker.say(self.listen(change['new']), error=True), 'value')
         self.from_here.on_click(lambda _: self.near.value and self.ask(self.near.value))
         for s in self.sliders.values(): s.observe(lambda _: self._quiet or self.query is None or self.worker.start(self.search, 'Searching'), 'value')
-        self.text.observe(lambda change: change['new'].strip() and self.ask_file(change['new'].strip()), 'value')
         self.worker.start(self.open, 'Opening the collection (the embedded corpus takes minutes the first time)' if source is None else 'Opening the collection')
 
 # %% ../nbs/53_apps.ipynb #6af292bb
@@ -854,15 +887,27 @@ def _open_collection(self, report):
 
 def _load_instrument(self, report):
     "Every sound of the instrument"
-    k = self.instrument.value
+    k, before = self.instrument.value, (self.shown, self.rows, self.query, self.chosen)
     self.rows = self.query = self.chosen = None
+    try: self.read_rows(k, report)
+    except Exception as e:
+        self.shown, self.rows, self.query, self.chosen = before
+        if not isinstance(e, Superseded):
+            self._quiet = True
+            self.instrument.value = self.shown
+            self._quiet = False
+        raise
+    self._quiet, self.near.options, self.title.value = True, (), '<b>Neighbours</b>'
+    self._quiet, self.from_here.disabled = False, True
+    return self.draw(report)
+
+def _read_rows(self, k, report):
     if self.store is not None: index_stems(self.store, k, self.analyzer, self.index, report)
     rows = rows_in(self.index, k)
     if self.store is not None: rows = rows[rows.file.str.startswith(plain_name(os.path.abspath(self.store.folder)) + os.sep)].reset_index(drop=True)
     if not len(rows): raise DataError(f"The collection has no recording in which {k!r} was found present.")
-    self.plane, self.rows = PlaneMap(np.stack(rows.vector)), rows
-    self.xy = self.plane(np.stack(rows.vector))
-    return self.draw(report)
+    self.plane, self.shown = PlaneMap(np.stack(rows.vector)), k
+    self.xy, self.rows = self.plane(np.stack(rows.vector)), rows
 
 def _draw_map(self, report):
     k = self.instrument.value
@@ -875,7 +920,7 @@ def _name(self, file)->str:
     "A sound's name in lists"
     return os.path.relpath(file, plain_name(os.path.abspath(self.store.folder))) if self.store is not None and isinstance(file, str) else Path(file).name
 
-TimbreExplorer.open, TimbreExplorer.load, TimbreExplorer.draw, TimbreExplorer.name = _open_collection, _load_instrument, _draw_map, _name
+TimbreExplorer.open, TimbreExplorer.load, TimbreExplorer.read_rows, TimbreExplorer.draw, TimbreExplorer.name = _open_collection, _load_instrument, _read_rows, _draw_map, _name
 
 # %% ../nbs/53_apps.ipynb #15bc2104
 def _listen(self, file)->str:
@@ -892,14 +937,19 @@ def _listen(self, file)->str:
 
 def _ask(self, file):
     "Play a sound, and look for its neighbours"
-    self.query, self.query_xy, self.chosen = file, None, file
-    self.worker.start(lambda report: ' '.join([self.listen(file), self.search(report)]).strip(), 'Searching')
+    self.chosen = file  # at once: the next key starts from here
+    def job(report):
+        self.query, self.query_xy = file, None
+        return ' '.join([self.listen(file), self.search(report)]).strip()
+    self.worker.start(job, 'Searching')
 
 def _ask_file(self, path):
     "Search with a recording of one's own"
     def job(report):
-        if self.rows is None: raise DataError("The collection is not open yet.")
         p = Path(path).expanduser()
+        audio_info(p)  # what cannot be read says so before anything else is done
+        if self.index is None: self.open(report)
+        elif self.rows is None or self.instrument.value != self.shown: self.load(report)
         a = watched(self.analyzer, audio_info(p)['duration_s'], report).analyze(p)
         k = self.instrument.value
         if k not in a.timbre: raise AudioError(f"{p.name!r} has no timbre for {k!r}: it is silent.")
@@ -913,12 +963,11 @@ def _search(self, report):
     "Fill the list of neighbours"
     k, moves = self.instrument.value, {r: s.value for r, s in self.sliders.items() if s.value}
     found = self.index.search(self.query, k, self.top, moves=moves, analyzer=self.analyzer)
-    report(.9)
     label = lambda r: '   '.join([f'{r.similarity:.3f}', self.name(r.file), *(f'{m} {getattr(r, m + "_change"):+.1f}'.replace('-', '−') for m in moves)])
     self._quiet = True
     self.near.options = [(label(r), r.file) for r in found.itertuples()]
     self.near.value = None
-    self._quiet = False
+    self._quiet, self.from_here.disabled = False, True  # until one of them is chosen
     own = isinstance(self.query, Analysis)
     name = Path(self.query.file).name if own else self.name(self.query)
     self.title.value = f'<b>Sounds like {html.escape(name)}</b> (cosine similarity, name{", change" if moves else ""})'

@@ -199,6 +199,8 @@ def index_arguments(c):
 
 def index_command(args)->int:
     "Analyse a folder of recordings and index how their instruments sound"
+    if not Path(args.folder).is_dir(): raise DataError(f"There is no folder {args.folder!r}.")  # before the model is loaded
+    if args.workers < 1: raise ParameterError(f"workers = {args.workers} is not allowed; it must be 1 or more.")
     s = index_folder(args.folder, args.db, args.workers, args.scheduler, load_analyzer(args.model, args.device), progress=sys.stderr.isatty())
     for path, reason in s['failed'].items(): print(f'instrument-mtl: {path}: {reason}', file=sys.stderr)
     if args.format == 'json': print(json.dumps(s, ensure_ascii=False))

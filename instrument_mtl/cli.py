@@ -8,6 +8,7 @@ __all__ = ['audio_files', 'cmd_analyze', 'cmd_corpus', 'cmd_models', 'cmd_export
 # %% ../nbs/54_cli.ipynb #cddc76cd
 import argparse, json, os, signal, subprocess, sys, warnings
 from contextlib import redirect_stdout, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from .core import DataError, ImtlError, ParameterError, checkout, jsonable, one_of, runs_dir, write_text
 
@@ -22,6 +23,15 @@ def audio_files(paths)->list[Path]:
     named = [n for p in paths for n in (filter(None, sys.stdin.read().splitlines()) if str(p) == '-' else [p])]
     return [f for p in map(Path, named) for f in (audio_below(p) if p.is_dir() else [p])]
 
+def _first_good(files)->tuple[list, list]:
+    "(the files from the first that can be opened on, the errors of those before it): when there is none, no model need be loaded"
+    from instrument_mtl.reading import audio_info
+    errors = []
+    for i, f in enumerate(files):
+        try: audio_info(f); return files[i:], errors
+        except ImtlError as e: errors.append(e)
+    return [], errors
+
 def _table(a)->str: return f"{a.to_dict()['file']}  ({a.duration_s:.1f} s)\n{a.table().iloc[:, :5].round(2).to_string(index=False)}\n"
 def _rows(a, header)->str:
     t = a.table(); t.insert(0, 'file', a.to_dict()['file'])
@@ -33,9 +43,13 @@ def cmd_analyze(args)->int:
     from instrument_mtl.results import Analysis, result_path, written
     files, failed, n = audio_files(args.files), 0, 0
     if not files: raise ParameterError(f"There is no audio file in {', '.join(args.files)}.")
+    if args.out and Path(args.out).exists() and not Path(args.out).is_dir(): raise DataError(f"{args.out!r} cannot be written: it is a file, and --out names a folder.")
+    if args.format == 'jams' and find_spec('jams') is None: raise ParameterError("The format jams needs a package that is not installed here: pip install jams. Other formats: table, json, csv.")
     if args.format == 'jams' and len(files) > 1 and not args.out: raise ParameterError(f"A JAMS file describes one recording, and {len(files)} are named: say with --out DIR where the files shall be.")
+    pretty, good = 1 if len(files) == 1 and sys.stdout.isatty() else None, _first_good(files)
+    for e in good[1]: failed += 1; _say(f"instrument-mtl: {e}")
+    if not (files := good[0]): return 1
     analyzer = load_analyzer(args.model, args.device, args.instruments)
-    pretty = 1 if len(files) == 1 and sys.stdout.isatty() else None
     form = dict(json=lambda a, first: a.to_json(indent=pretty), csv=_rows, jams=lambda a, first: a.to_jams(), table=lambda a, first: _table(a))[args.format]
     for path, result in analyzer.analyze_many(files, progress=not _quiet()):
         if not isinstance(result, Analysis):
@@ -62,9 +76,9 @@ def cmd_corpus(args)->int:
 
 def cmd_models(args)->int:
     "List networks, weights and this project's models"
-    from instrument_mtl.analysis import shipped_model
+    from instrument_mtl.results import shipped_model
     from instrument_mtl.backbones import BACKBONES
-    from instrument_mtl.training import is_multitask
+    from instrument_mtl.tasks import is_multitask
     rows = [dict(name=b.name, kind='backbone', **{k: v for k, v in vars(b).items() if k != 'name' and isinstance(v, (str, int, float, bool))}) for b in BACKBONES.values()]
     rows += [dict(name=p.stem, kind='shipped model', path=str(p)) for p in [shipped_model()] if p]
     rows += [dict(name=p.parent.name, kind='trained model' if is_multitask(p) else 'trained tagger', path=str(p)) for p in sorted(runs_dir().glob('*/*/model.safetensors'))]
@@ -86,7 +100,6 @@ def cmd_export(args)->int:
 
 def cmd_train(args)->int:
     "Run a step through papermill"
-    from importlib.util import find_spec
     root = checkout()
     if root is None: raise DataError("Training runs the notebooks, which are in the source checkout, not in the installed package. Clone the repository and run there.")
     steps = sorted(p.stem for p in (root/'nbs').glob('step*.ipynb'))

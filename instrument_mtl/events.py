@@ -17,12 +17,13 @@ from fastai.data.core import DataLoaders
 from .core import ParameterError, best_device, checked_parameters, derive_seed, one_of, set_seed
 from .audio import SAMPLE_RATE
 from .instruments import parse_instruments
+from .reading import hysteresis
 from .branches import Branched, Features, Regions
 from .remix import ACTIVITY_HOP, MixSampler
 from .loaders import MixLoader
-from .tasks import Activity, Level, MultiTaskModel, Presence, Task, at_frames, hysteresis, make_tasks, masked_mean
+from .tasks import Activity, Level, MultiTaskModel, Presence, Task, at_frames, make_tasks, masked_mean
 from .training import FeatureLoader, Run, cache_features, evaluate, fit, multitask_learner
-from .experiment import open_store, zero_shot_map
+from .experiment import check_experiment, open_store, zero_shot_map
 from .semisupervision import Reconstruction, without_signals
 
 # %% ../nbs/step_events.ipynb #7b041812

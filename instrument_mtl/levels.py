@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from .core import checked_parameters
 from .tasks import make_tasks
 from .training import Run, evaluate, fit
-from .experiment import build, level_table, linear_probe, metrics_of, plot_levels, presence_table
+from .experiment import build, check_experiment, level_table, linear_probe, metrics_of, plot_levels, presence_table
 
 # %% ../nbs/step2.ipynb #d8b0129a
 def coverage(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from .core import ParameterError, WeightsError, atomic_path, jsonable, one_of, sha256_of
-from .results import Reader
+from .results import Reader, check_answered, shipped_model
 
 # %% ../nbs/55_onnx.ipynb #6d4e46a4
 TRANSFORMS = dict( # how a descriptor comes back from standard units; the same names as in `11_descriptors`
@@ -122,7 +122,6 @@ class OnnxAnalyzer(Reader):
     ):
         path = Path(path)
         if not path.is_file(): raise WeightsError(f"There is no model file {str(path)!r}.")
-        if isinstance(instruments, str): instruments = [s.strip() for s in instruments.split(',') if s.strip()]
         if threads is not None and threads < 1: raise ParameterError(f"threads = {threads} is not allowed; it must be 1 or more, or None.")
         self._bytes, self._threads = path.read_bytes(), threads
         self.about = about = self._open(str(path))
@@ -165,5 +164,8 @@ def load_analyzer(
 )->Reader:
     "An analyser from any model file"
     if str(path).endswith('.onnx'): return OnnxAnalyzer(path, instruments)
+    if file := Path(path) if path is not None else shipped_model():
+        if not file.exists(): raise WeightsError(f"There is no model file {str(file)!r}.")
+        check_answered(file/'model.safetensors' if file.is_dir() else file, instruments)
     from instrument_mtl.analysis import Analyzer
     return Analyzer.load(path, device, instruments)

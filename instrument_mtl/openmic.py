@@ -18,7 +18,7 @@ from .core import ParameterError, WeightsError, atomic_path, best_device, checke
 from .audio import SAMPLE_RATE
 from .instruments import parse_instruments
 from .backbones import BACKBONES, NETWORKS, load_backbone, load_strictly, read_weights, weights_header
-from .experiment import open_store
+from .experiment import check_experiment, open_store
 from .tagging import Logits, TagSet, dataset_tags, derived_tags, predict_tags, tag_learner, tag_loss, tag_network
 from .training import Run
 

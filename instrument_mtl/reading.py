@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'MAX_RATE', 'MAX_CHANNELS', 'MAX_PEAK', 'AUDIO_SUFFIXES', 'plain_name', 'audio_info', 'to_working',
-           'load_audio', 'resampled', 'audio_blocks', 'k_weighting', 'loudness', 'audio_below']
+           'load_audio', 'resampled', 'audio_blocks', 'k_weighting', 'loudness', 'hysteresis', 'audio_below']
 
 # %% ../nbs/09_reading.ipynb #dacb134d
 import math, os
@@ -21,7 +21,7 @@ SAMPLE_RATE = 16000  # Hz, the working rate of the whole project
 # %% ../nbs/09_reading.ipynb #441c5ee0
 MAX_RATE, MAX_CHANNELS = 1_000_000, 1024  # Hz; of a file or an array: above it the header, or the order of the dimensions, is wrong
 MAX_PEAK = 100.                           # 40 dB over full scale: above it the samples are no audio in −1…1
-_READ = 2**22                             # samples of all channels that are read at once
+_READ = 2**20                             # samples of all channels that are read at once: 4 MB
 
 def plain_name(path)->str:
     "A file name as text that every format can hold; bytes that are not UTF-8 are shown as escapes"
@@ -31,6 +31,33 @@ class _Sequential(soundfile.SoundFile):
     "A file that is read from front to back; soundfile otherwise seeks after each read, which breaks the bit reservoir of mp3"
     def seekable(self): return False
 
+def _mpeg_frames(head:bytes)->bool:
+    "Whether two MPEG audio frames of a kind follow one another in some bytes, or one begins them and is longer than they are"
+    kbps = {(1, 1): range(0, 480, 32), (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384), (1, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)}
+    kbps[2, 1], low = (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256), (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+    at = -1
+    while (at := head.find(b'\xff', at + 1)) >= 0 and at + 4 <= len(head):
+        version, layer, rate, hz, pad = head[at + 1] >> 3 & 3, 4 - (head[at + 1] >> 1 & 3), head[at + 2] >> 4, head[at + 2] >> 2 & 3, head[at + 2] >> 1 & 1
+        if head[at + 1] < 0xe0 or version == 1 or layer == 4 or rate == 15 or hz == 3: continue
+        if rate == 0:  # a free bit rate: the length is not said, but it is below 4 kB
+            if head.find(head[at:at + 3], at + 24, at + 4096) > 0: return True
+            continue
+        v1 = version == 3
+        bits, hz = 1000*kbps.get((1 if v1 else 2, layer), low)[rate], (44100, 48000, 32000)[hz] >> (0 if v1 else 1 if version == 2 else 2)
+        size = (12*bits//hz + pad)*4 if layer == 1 else (144 if v1 or layer == 2 else 72)*bits//hz + pad
+        after = head[at + size:at + size + 2]
+        if after == head[at:at + 2] or len(after) < 2 and at == 0: return True
+    return False
+
+def _not_mpeg(path)->bool:
+    "Whether a file is named mp3 and holds neither that nor what libsndfile knows by its first bytes"
+    if path.suffix.lower() not in ('.mp3', '.mp2', '.mpa', '.mpeg', '.mpga'): return False
+    with open(path, 'rb') as f:
+        head = f.read(10)
+        if head[:3] == b'ID3': f.seek(10 + sum((b & 127) << 7*i for i, b in enumerate(head[9:5:-1]))); head = b''
+        elif head[:4] in (b'RIFF', b'RIFX', b'RF64', b'FORM', b'fLaC', b'OggS', b'caff', b'.snd', b'riff'): return False
+        return not _mpeg_frames(head + f.read(2**16))
+
 def _open(path, kind=_Sequential)->soundfile.SoundFile:
     "An opened audio file"
     path = Path(path)
@@ -39,15 +66,18 @@ def _open(path, kind=_Sequential)->soundfile.SoundFile:
     if size is None: raise AudioError(f"There is no file {str(path)!r}.")
     if path.is_dir(): raise AudioError(f"{str(path)!r} is a folder, not an audio file.")
     if size == 0: raise AudioError(f"{str(path)!r} is empty (0 bytes).")
-    try: f = kind(os.fsencode(path))  # bytes: a name need not be UTF-8
-    except Exception as e: raise AudioError(f"{str(path)!r} cannot be read as audio ({_reason(e)}). Readable: wav, flac, ogg, opus, aiff, mp3 and what else libsndfile reads.") from None
+    try:
+        if _not_mpeg(path): raise ValueError('it has no MPEG frames')
+        f = kind(os.fsencode(path))  # bytes: a name need not be UTF-8
+    except Exception as e: raise AudioError(f"{str(path)!r} is not audio that can be decoded ({_reason(e)}). Readable: wav, flac, ogg, opus, aiff, mp3 and what else libsndfile reads.") from None
     if not 1000 <= f.samplerate <= MAX_RATE:
         f.close(); raise AudioError(f"{str(path)!r} has a sample rate of {f.samplerate} Hz; allowed: 1000 to {MAX_RATE} Hz.")
     return f
 
 def _reason(e)->str:
     "What libsndfile says, without the name of the file"
-    return str(e).split("': ")[-1].strip().rstrip('.') or type(e).__name__
+    said = str(e).split("': ")[-1].strip().rstrip('.') or type(e).__name__
+    return 'its content is damaged or of another format' if 'possibly a pipe' in said else said  # what libsndfile says of every mp3 that it cannot open
 
 def _pieces(f, path, frames=None)->Iterator[np.ndarray]:
     "(n, channels) float32 pieces of an opened file, of a size that does not depend on what its header says; all, or so many frames"
@@ -170,6 +200,25 @@ def loudness(
         lufs = lambda p: -.691 + 10*np.log10(p)
         loud = lufs(power) > -70
         return lufs(mean(loud & (lufs(power) > lufs(mean(loud))[..., None] - 10)))
+
+# %% ../nbs/09_reading.ipynb #e2d108dd
+def hysteresis(
+    curve:np.ndarray,  # (T,)
+    on:float,          # an event starts at this height
+    off:float,         # and ends below this one
+    min_frames:int=1,  # shorter events are dropped
+    gap_frames:int=0,  # shorter gaps are closed
+)->list:               # [(start, end)] in frames, end excluded
+    "Stretches that rise above `on` and last until below `off`; short gaps are closed, short stretches dropped"
+    curve = np.asarray(curve)
+    mark = np.where(curve >= on, 1, np.where(curve < off, -1, 0))
+    active = mark[np.maximum.accumulate(np.where(mark != 0, np.arange(len(mark)), 0))] > 0 if len(mark) else mark
+    edges = np.flatnonzero(np.diff(active.astype(np.int8), prepend=0, append=0)).reshape(-1, 2).tolist()
+    joined = []
+    for a, b in edges:
+        if joined and a - joined[-1][1] <= gap_frames: joined[-1][1] = b
+        else: joined.append([a, b])
+    return [(a, b) for a, b in joined if b - a >= min_frames]
 
 # %% ../nbs/09_reading.ipynb #4e950c12
 AUDIO_SUFFIXES = {'.wav', '.flac', '.ogg', '.oga', '.opus', '.mp3', '.aif', '.aiff', '.au', '.caf', '.w64', '.rf64'}

@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from .core import checked_parameters
 from .tasks import make_tasks
 from .training import Run, evaluate, fit
-from .experiment import build, linear_probe, metrics_of, presence_table, with_interval, zero_shot
+from .experiment import build, check_experiment, linear_probe, metrics_of, presence_table, with_interval, zero_shot
 
 # %% ../nbs/step1.ipynb #16207af0
 LEVEL_BANDS = {'above −6 LU': (-6., 99.), '−6 … −12 LU': (-12., -6.), '−12 … −18 LU': (-18., -12.), 'below −18 LU': (-99., -18.)}

@@ -16,7 +16,7 @@ from fastai.data.core import DataLoaders
 from .core import DataError, checked_parameters, data_dir, derive_seed, git_commit, home, resource, set_seed, sha256_of, write_json, write_text
 from .backbones import BACKBONES
 from .branches import Features, Regions
-from .experiment import linear_probe, metrics_of, open_store, zero_shot_map
+from .experiment import check_experiment, linear_probe, metrics_of, open_store, zero_shot_map
 from .instruments import parse_instruments
 from .levels import sd_scale
 from .loaders import MixLoader

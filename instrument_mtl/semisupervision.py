@@ -25,7 +25,7 @@ from .loaders import MixLoader
 from .datasets import AUDIO_SUFFIXES
 from .tasks import Activity, Level, MultiTaskModel, Presence, Descriptors, Task, make_tasks, masked_mean
 from .training import FeatureLoader, Run, cache_features, evaluate, fit, multitask_learner, save_model
-from .experiment import open_store
+from .experiment import check_experiment, open_store
 
 # %% ../nbs/step_semi.ipynb #130d172d
 class Join(nn.Module):

@@ -4,16 +4,21 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'masked_mean', 'PerInstrument', 'Task', 'Presence', 'Level', 'LearnedRegions', 'Descriptors', 'Activity',
-           'at_frames', 'hysteresis', 'make_tasks', 'MultiTaskModel', 'MultiTaskLoss', 'settled']
+           'at_frames', 'make_tasks', 'MultiTaskModel', 'MultiTaskLoss', 'settled', 'trained_state', 'save_model',
+           'load_model', 'is_multitask', 'latest_run']
 
 # %% ../nbs/32_tasks.ipynb #ba2efc89
-import math
+import json, math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 from torch import nn, Tensor
 import torch.nn.functional as F
-from .core import ParameterError, one_of
+from safetensors import safe_open
+from safetensors.torch import save_file
+from .core import ParameterError, WeightsError, atomic_path, jsonable, one_of, runs_dir
+from .backbones import weights_header
 from .descriptors import DESCRIPTORS, describe, to_target, from_target
 from .remix import Mix, synth_store, MixSampler
 from .branches import Branched, Branches, Features, Heard, Regions, taxonomy_paths
@@ -203,20 +208,6 @@ def at_frames(x:Tensor, frames:int)->Tensor:
     "Curves (B, K, F) at another number of frames, by linear interpolation"
     return x if x.shape[-1] == frames else F.interpolate(x, size=frames, mode='linear', align_corners=False)
 
-# %% ../nbs/32_tasks.ipynb #59966309
-def hysteresis(curve:np.ndarray, on:float, off:float, min_frames:int=1, gap_frames:int=0)->list:
-    "Stretches (start, end) that rise above `on` and last until below `off`; short gaps are closed, short stretches dropped"
-    active, runs, start = False, [], 0
-    for i, v in enumerate(curve):
-        if not active and v >= on: active, start = True, i
-        elif active and v < off: active = False; runs.append([start, i])
-    if active: runs.append([start, len(curve)])
-    joined = []
-    for a, b in runs:
-        if joined and a - joined[-1][1] <= gap_frames: joined[-1][1] = b
-        else: joined.append([a, b])
-    return [(a, b) for a, b in joined if b - a >= min_frames]
-
 # %% ../nbs/32_tasks.ipynb #d2aed826
 TASKS = dict(presence=Presence, level=Level, descriptors=Descriptors, activity=Activity)
 
@@ -310,3 +301,77 @@ def settled(model:MultiTaskModel)->MultiTaskModel:
     for name, y in model((probe.frames, probe.clip)).items():
         if not torch.allclose(new((probe.frames, probe.clip))[name], y, atol=1e-3): raise ParameterError(f"The head of {name!r} reads the representation in a way of its own; learned regions cannot be settled with it.")
     return new
+
+# %% ../nbs/32_tasks.ipynb #05572971
+def trained_state(model:MultiTaskModel)->dict:
+    "The tensors that training changed"
+    frozen = model.features.init == 'frozen'
+    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not (frozen and k.startswith('features.'))}
+
+def save_model(
+    model:MultiTaskModel,
+    path,
+    meta:dict|None=None,        # anything for a JSON: data, seed, commit, thresholds …
+    dtype:torch.dtype|None=None # store floats as this type (float16 halves the file)
+)->Path:
+    "Write a model and its description to one safetensors file, atomically"
+    state = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in trained_state(model).items()}
+    r = model.regions
+    sizes = {n: s.stop - s.start for n, s in r.slices.items()}
+    config = dict(model.config, init=model.features.init, region_sizes=sizes, format=1,
+                  task_options={n: {k: v for k, v in vars(t).items() if not k.startswith('_')} for n, t in model.tasks.items()})
+    path = Path(path)
+    with atomic_path(path) as tmp: save_file(state, tmp, metadata=dict(config=json.dumps(jsonable(config)), meta=json.dumps(jsonable(meta or {}))))
+    return path
+
+def load_model(
+    path,
+    device='cpu',
+)->tuple[MultiTaskModel, dict]: # the model in eval mode, and its `meta`
+    "Build a model from its file; anything missing or left over is a `WeightsError`"
+    path = Path(path)
+    if not path.exists(): raise WeightsError(f"There is no model file {str(path)!r}.")
+    try:
+        with safe_open(str(path), framework='pt') as f:
+            head = f.metadata() or {}
+            state = {k: f.get_tensor(k) for k in f.keys()}
+    except Exception as e: raise WeightsError(f"{str(path)!r} is not a safetensors file ({e}). Only safetensors are loaded, since other formats can run code.") from None
+    if 'tags' in head: raise WeightsError(f"{str(path)!r} is a tagging network, not a model of instruments; read it with load_backbone({head.get('network')!r}, path).")
+    if 'config' not in head: raise WeightsError(f"{str(path)!r} was not written by instrument_mtl: it has no model description.")
+    c = json.loads(head['config'])
+    sizes = c['region_sizes']
+    model = MultiTaskModel(Features(c['backbone'], stride=c['stride'], init=c['init']) if c['init'] == 'frozen' else _empty_features(c), c['instruments'],
+                           make_tasks(','.join(c['tasks']), **{n: _task_arguments(n, o) for n, o in c['task_options'].items()}), _regions_of(sizes), **c['branch'])
+    own = {k: v for k, v in model.state_dict().items() if k in trained_state(model)}
+    missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+    if missing or extra: raise WeightsError(f"{str(path)!r} does not fit its description: {len(missing)} tensors missing ({', '.join(missing[:3])}), {len(extra)} left over ({', '.join(extra[:3])}).")
+    wrong = [k for k in own if own[k].shape != state[k].shape]
+    if wrong: raise WeightsError(f"{str(path)!r}: tensor {wrong[0]} has the shape {tuple(state[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}.")
+    model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
+    return model.to(device).eval(), json.loads(head.get('meta', '{}'))
+
+def _empty_features(c):
+    f = Features(c['backbone'], stride=c['stride'], init='scratch')
+    f.init = c['init']
+    return f
+
+def _regions_of(sizes:dict)->Regions:
+    timbre = [n for n in sizes if n not in ('identity', 'dynamics')]
+    return Regions(timbre, {n: sizes[n] for n in timbre}, sizes['identity'], sizes['dynamics'])
+
+def _task_arguments(name, options):
+    import inspect
+    allowed = inspect.signature(TASKS[one_of(name, TASKS, 'task', WeightsError)].__init__).parameters
+    return {k: v for k, v in options.items() if k in allowed}
+
+# %% ../nbs/32_tasks.ipynb #4fef3f21
+def is_multitask(
+    path, # a safetensors file
+)->bool:
+    "Whether a file holds a model of `save_model`, not a tagging network"
+    return 'config' in weights_header(path)
+
+def latest_run(step:str|None=None)->Path|None:
+    "The newest finished run that left a multi-task model"
+    done = [p.parent for p in runs_dir().glob(f"{step or '*'}/*/metrics.json") if is_multitask(p.parent/'model.safetensors')]
+    return max(done, key=lambda p: (p/'metrics.json').stat().st_mtime, default=None)

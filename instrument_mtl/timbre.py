@@ -17,7 +17,7 @@ from .descriptors import DESCRIPTORS, REGIONS, Sound, describe, to_target
 from .remix import MixSampler, Plan, RemixPolicy, make_mixes, relations
 from .tasks import Descriptors, make_tasks, settled
 from .training import Evaluation, Run, evaluate, fit
-from .experiment import build, level_table, linear_probe, metrics_of, plot_descriptor_r2, plot_levels, plot_map, presence_table, with_interval
+from .experiment import build, check_experiment, level_table, linear_probe, metrics_of, plot_descriptor_r2, plot_levels, plot_map, presence_table, with_interval
 
 # %% ../nbs/step3.ipynb #c721b25b
 @torch.no_grad()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WEIGHTINGS', 'AdaptiveLoss', 'UncertaintyLoss', 'UWSOLoss', 'DWALoss', 'FAMOLoss', 'LossWeights', 'make_loss',
            'RegionPressure', 'model_callbacks', 'MultiTaskCallback', 'param_groups', 'multitask_learner',
-           'synth_learner', 'trained_state', 'save_model', 'load_model', 'Checkpoint', 'fit', 'Evaluation', 'evaluate',
-           'native_bf16', 'Bf16', 'FrozenNorms', 'cache_features', 'FeatureLoader', 'Run', 'is_multitask', 'latest_run']
+           'synth_learner', 'Checkpoint', 'fit', 'Evaluation', 'evaluate', 'native_bf16', 'Bf16', 'FrozenNorms',
+           'cache_features', 'FeatureLoader', 'Run']
 
 # %% ../nbs/33_training.ipynb #346216f9
 import json, math, os, time
@@ -27,9 +27,8 @@ from fastai.torch_core import to_detach, to_float
 from safetensors.torch import save_file
 from safetensors import safe_open
 from .core import DataError, ParameterError, WeightsError, atomic_path, derive_seed, git_commit, home, jsonable, one_of, rng, runs_dir, set_seed, sha256_of, write_json, write_text
-from .backbones import weights_header
 from .branches import Branches, Features, Regions
-from .tasks import MultiTaskLoss, MultiTaskModel, make_tasks, settled
+from .tasks import MultiTaskLoss, MultiTaskModel, is_multitask, latest_run, load_model, make_tasks, save_model, settled, trained_state
 from .loaders import MixLoader, mix_loaders
 
 # %% ../nbs/33_training.ipynb #95329622
@@ -221,69 +220,6 @@ def synth_learner(
     model = MultiTaskModel(Features(backbone, init=init), list(instruments), make_tasks(tasks), Regions(size=4), **{**dict(trunk=32, width=8), **branch})
     dls = mix_loaders(store, model.instruments, model.targets, n_train, n_valid, bs, seconds=2., seed=seed, policy=RemixPolicy.plain())
     return multitask_learner(dls, model, weights, path=folder, cbs=cbs, weighting=weighting)
-
-# %% ../nbs/33_training.ipynb #43868b6a
-def trained_state(model:MultiTaskModel)->dict:
-    "The tensors that training changed"
-    frozen = model.features.init == 'frozen'
-    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not (frozen and k.startswith('features.'))}
-
-def save_model(
-    model:MultiTaskModel,
-    path,
-    meta:dict|None=None,        # anything for a JSON: data, seed, commit, thresholds …
-    dtype:torch.dtype|None=None # store floats as this type (float16 halves the file)
-)->Path:
-    "Write a model and its description to one safetensors file, atomically"
-    state = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in trained_state(model).items()}
-    r = model.regions
-    sizes = {n: s.stop - s.start for n, s in r.slices.items()}
-    config = dict(model.config, init=model.features.init, region_sizes=sizes, format=1,
-                  task_options={n: {k: v for k, v in vars(t).items() if not k.startswith('_')} for n, t in model.tasks.items()})
-    path = Path(path)
-    with atomic_path(path) as tmp: save_file(state, tmp, metadata=dict(config=json.dumps(jsonable(config)), meta=json.dumps(jsonable(meta or {}))))
-    return path
-
-def load_model(
-    path,
-    device='cpu',
-)->tuple[MultiTaskModel, dict]: # the model in eval mode, and its `meta`
-    "Build a model from its file; anything missing or left over is a `WeightsError`"
-    path = Path(path)
-    if not path.exists(): raise WeightsError(f"There is no model file {str(path)!r}.")
-    try:
-        with safe_open(str(path), framework='pt') as f:
-            head = f.metadata() or {}
-            state = {k: f.get_tensor(k) for k in f.keys()}
-    except Exception as e: raise WeightsError(f"{str(path)!r} is not a safetensors file ({e}). Only safetensors are loaded, since other formats can run code.") from None
-    if 'tags' in head: raise WeightsError(f"{str(path)!r} is a tagging network, not a model of instruments; read it with load_backbone({head.get('network')!r}, path).")
-    if 'config' not in head: raise WeightsError(f"{str(path)!r} was not written by instrument_mtl: it has no model description.")
-    c = json.loads(head['config'])
-    sizes = c['region_sizes']
-    model = MultiTaskModel(Features(c['backbone'], stride=c['stride'], init=c['init']) if c['init'] == 'frozen' else _empty_features(c), c['instruments'],
-                           make_tasks(','.join(c['tasks']), **{n: _task_arguments(n, o) for n, o in c['task_options'].items()}), _regions_of(sizes), **c['branch'])
-    own = {k: v for k, v in model.state_dict().items() if k in trained_state(model)}
-    missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-    if missing or extra: raise WeightsError(f"{str(path)!r} does not fit its description: {len(missing)} tensors missing ({', '.join(missing[:3])}), {len(extra)} left over ({', '.join(extra[:3])}).")
-    wrong = [k for k in own if own[k].shape != state[k].shape]
-    if wrong: raise WeightsError(f"{str(path)!r}: tensor {wrong[0]} has the shape {tuple(state[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}.")
-    model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
-    return model.to(device).eval(), json.loads(head.get('meta', '{}'))
-
-def _empty_features(c):
-    f = Features(c['backbone'], stride=c['stride'], init='scratch')
-    f.init = c['init']
-    return f
-
-def _regions_of(sizes:dict)->Regions:
-    timbre = [n for n in sizes if n not in ('identity', 'dynamics')]
-    return Regions(timbre, {n: sizes[n] for n in timbre}, sizes['identity'], sizes['dynamics'])
-
-def _task_arguments(name, options):
-    import inspect
-    from instrument_mtl.tasks import TASKS
-    allowed = inspect.signature(TASKS[one_of(name, TASKS, 'task', WeightsError)].__init__).parameters
-    return {k: v for k, v in options.items() if k in allowed}
 
 # %% ../nbs/33_training.ipynb #046a2c1e
 class Checkpoint(Callback):
@@ -533,15 +469,3 @@ class Run:
             (self/'checkpoint.pt').unlink(missing_ok=True)
         write_json(self/'metrics.json', dict(about, metrics=metrics))
         return self.folder
-
-# %% ../nbs/33_training.ipynb #641c02dd
-def is_multitask(
-    path, # a safetensors file
-)->bool:
-    "Whether a file holds a model of `save_model`, not a tagging network"
-    return 'config' in weights_header(path)
-
-def latest_run(step:str|None=None)->Path|None:
-    "The newest finished run that left a multi-task model"
-    done = [p.parent for p in runs_dir().glob(f"{step or '*'}/*/metrics.json") if is_multitask(p.parent/'model.safetensors')]
-    return max(done, key=lambda p: (p/'metrics.json').stat().st_mtime, default=None)
