@@ -300,17 +300,13 @@ class TimbreIndex:
             self._spreads = {k: v for k, v in self._spreads.items() if k[0] == key[0]} | {key: float(s.std()) if len(s) > 1 else 0.}
         return self._spreads[key]
 
-    def check_instrument(self, instrument):
-        "Whether there is any row of it; asks the bitmap, once: listing all instruments reads every row"
-        if instrument in self._known: return
-        if not len(self._rows(f"instrument = {_sql(instrument)}", ['instrument'], 1)): one_of(instrument, self.instruments, 'instrument')
-        self._known.add(instrument)
-
     # ---- searching
     @_told
     def check_instrument(self, instrument:str):
         "Refuse an instrument that has no row"
+        if instrument in self._known: return
         if not len(self._rows(f"instrument = {_sql(instrument)}", ['instrument'], 1)): one_of(instrument, self.instruments, 'instrument')  # asks the bitmap; listing all instruments reads every row
+        self._known.add(instrument)
 
     @_told
     def search(self,
