@@ -252,12 +252,11 @@ class TimbreIndex:
         s = self._rows(f"instrument = {_sql(instrument)} AND {region}_score IS NOT NULL", [f'{region}_score'], 5000)[f'{region}_score'].to_numpy()
         return float(s.std()) if len(s) > 1 else 0.
 
-    # ---- searching
-    @_told
-    def check_instrument(self, instrument:str):
-        "Refuse an instrument that has no row"
-        if not len(self._rows(f"instrument = {_sql(instrument)}", ['instrument'], 1)): one_of(instrument, self.instruments, 'instrument')  # asks the bitmap; listing all instruments reads every row
+    def _check_instrument(self, instrument):
+        "Whether there is any row of it; asks the bitmap: listing all instruments reads every row"
+        if not len(self._rows(f"instrument = {_sql(instrument)}", ['instrument'], 1)): one_of(instrument, self.instruments, 'instrument')
 
+    # ---- searching
     @_told
     def search(self,
         query,                      # an embedding, an `Analysis` or its dict, a file, or a track of the index
@@ -271,8 +270,7 @@ class TimbreIndex:
     )->pd.DataFrame:                # nearest first: file, similarity (cosine), presence, level_lu, duration_s, the change of each moved region, descriptors
         "Recordings in which an instrument sounds alike, or alike but for some moves"
         if top < 1: raise ParameterError(f"top = {top} is not allowed; it must be 1 or more.")
-        self.about
-        self.check_instrument(instrument)
+        self.about; self._check_instrument(instrument)
         q = self._query(query, instrument, analyzer)
         where = [f"instrument = {_sql(instrument)}", f"presence >= {float(min_presence)}" if min_presence is not None else "present = true"]
         if q['content']: where.append(f"content != {_sql(q['content'])}")
@@ -326,7 +324,7 @@ def search_command(args)->int:
     "Find recordings in which an instrument sounds like it does in this one"
     index, analyzer = TimbreIndex(args.db, create=False), None
     if index.track(args.like, args.instrument) is None and Path(args.like).is_file():
-        index.check_instrument(args.instrument)  # before the model is loaded
+        index._check_instrument(args.instrument)  # before the model is loaded
         from instrument_mtl.onnx_analysis import load_analyzer
         analyzer = load_analyzer(args.model, args.device)
     found = index.search(args.like, args.instrument, args.top, args.min_presence, (args.min_level, args.max_level), moves_of(args.words or [], args.step), analyzer)
