@@ -123,6 +123,7 @@ def on_protocol(
             with torch.no_grad(): t = net(torch.from_numpy(x)[None].float())[0].numpy()
             row[b] = np.array([t[i].max() if i else np.nan for i in tags[b].values()])
         rows.append(row)
+    if not rows: raise DataError('None of the recordings of the frozen protocol is on this machine; INSTRUMENT_MTL_MIRROR names the folder that holds them.')
     stack = lambda key: np.stack([r[key] for r in rows])
     return dict(scores={'model': stack('model'), **{f'zero-shot {b}': stack(b) for b in taggers}}, **{k: stack(k) for k in ('policy', 'seconds', 'presence', 'known', 'level_lu', 'level_if_present_lu')})
 
