@@ -24,12 +24,16 @@ class MixLoader(DataLoader):
         to_targets=None,        # Mix → what the loss gets; None: the Mix itself
         device=None,
         num_workers:int=0,
+        twins:bool=False,       # every second mix is the twin of the one before it: the same sound source of one instrument
     ):
         self.sampler, self.seed, self.fixed, self.to_targets, self.epoch = sampler, seed, fixed, to_targets or (lambda mix: mix), 0
+        self.twins = twins
         super().__init__(dataset=range(n_mixes), bs=bs, num_workers=num_workers, device=torch.device(device or 'cpu'), after_batch=self._mix)
         self.n_inp = 1
 
-    def create_item(self, i): return self.sampler.plan(derive_seed(self.seed, 0 if self.fixed else self.epoch, i))
+    def create_item(self, i):
+        seed = lambda j: derive_seed(self.seed, 0 if self.fixed else self.epoch, j)
+        return self.sampler.twin(self.sampler.plan(seed(i - 1)), seed(i)) if self.twins and i % 2 else self.sampler.plan(seed(i))
 
     def create_batch(self, plans): return read_plans(plans, self.sampler.store), plans
 

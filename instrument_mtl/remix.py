@@ -41,6 +41,7 @@ class Part:
     ratio: float = 1.      # of the compressor; 1 is none
     threshold_db: float = -18. # from where it works, relative to the peak of the window
     room: str = ''         # file with a recorded impulse response; '': synthetic, from `reverb_t60_s`
+    source: str = ''       # the sound source that is heard: a player with an instrument, a preset; '': unknown
 
 @dataclass
 class Plan:
@@ -540,7 +541,7 @@ class MixSampler:
         if target is not None:
             loud = self.loudness[stem_id][start//SAMPLE_RATE:-(-(start + self.n)//SAMPLE_RATE)].max(initial=-120)
             gain += min(target - loud, 60.) if loud > -100 else 0.
-        part = Part(stem_id, start, row['instrument'] or '', bool(row['bleed']), gain)
+        part = Part(stem_id, start, row['instrument'] or '', bool(row['bleed']), gain, source=row['sound_source'] or row['track_id'])
         chance = lambda q: r.random() < q
         if chance(p.polarity): part.polarity = -1
         if chance(p.pitch): part.semitones = float(r.uniform(-p.semitones, p.semitones))
@@ -586,6 +587,19 @@ class MixSampler:
         if r.random() < p.noise: plan.noise_db = float(r.uniform(-50, -18))
         if p.compress or self.rooms: self._more(plan)
         return plan
+
+    def twin(self, plan:Plan, seed:int)->Plan:
+        "A mix in which a sound source of `plan` plays again: other notes, and all else drawn anew"
+        r, other = rng(seed, 'twin'), self.plan(seed)
+        rel = relations([p.instrument for p in plan.parts], self.instruments) == 1
+        asked = np.flatnonzero(rel.any(1))
+        if not len(asked): return other
+        i = asked[r.integers(len(asked))]; part = plan.parts[i]
+        stems = [s for s, row in self.rows.items() if (row['sound_source'] or row['track_id'], row['instrument']) == (part.source, part.instrument)]
+        stem = (lambda fresh: fresh[r.integers(len(fresh))])([s for s in stems if s != part.stem_id] or stems)
+        of = [k for k, is_one in zip(self.instruments, rel[i]) if is_one]
+        backing = [p for p, is_one in zip(other.parts, (relations([p.instrument for p in other.parts], of) != 0).any(1)) if not is_one]
+        return replace(other, parts=[self._part(r, stem, self._window(r, stem), target=-23.), *backing], policy='twin')
 
     def _more(self, plan):
         "What is drawn by a generator of its own, so that a plan without it is the same plan"

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'masked_mean', 'PerInstrument', 'Task', 'Presence', 'Level', 'LearnedRegions', 'Descriptors', 'Activity',
-           'at_frames', 'make_tasks', 'MultiTaskModel', 'MultiTaskLoss', 'settled', 'trained_state', 'save_model',
-           'load_model', 'is_multitask', 'latest_run']
+           'at_frames', 'Source', 'make_tasks', 'MultiTaskModel', 'MultiTaskLoss', 'settled', 'trained_state',
+           'save_model', 'load_model', 'is_multitask', 'latest_run']
 
 # %% ../nbs/32_tasks.ipynb #ba2efc89
 import json, math
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np, pandas as pd, torch
 from torch import nn, Tensor
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 from .core import ParameterError, WeightsError, atomic_path, jsonable, one_of, runs_dir
 from .backbones import weights_header
 from .descriptors import DESCRIPTORS, describe, to_target, from_target
-from .remix import Mix, synth_store, MixSampler
+from .remix import Mix, MixSampler, make_mixes, relations, synth_store
 from .branches import Branched, Branches, Features, Heard, Regions, taxonomy_paths
 
 # %% ../nbs/32_tasks.ipynb #1f23e414
@@ -208,8 +209,48 @@ def at_frames(x:Tensor, frames:int)->Tensor:
     "Curves (B, K, F) at another number of frames, by linear interpolation"
     return x if x.shape[-1] == frames else F.interpolate(x, size=frames, mode='linear', align_corners=False)
 
+# %% ../nbs/32_tasks.ipynb #3748053a
+class Source(Task):
+    "Is it the same sound source? Vectors of length one (B, K, D), compared within the batch"
+    name = 'source'
+    def __init__(self,
+        min_level_lu:float=-15., # instruments that are quieter are not asked about
+        temperature:float=.1,    # of the cosines
+    ): self.min_level_lu, self.temperature = min_level_lu, temperature
+    def head(self, regions, n_instruments, frame_width):
+        class Head(nn.Module):
+            def forward(s, b):
+                each = [F.normalize(b.z[..., regions[r]].float(), dim=-1) for r in regions.timbre]
+                return torch.cat(each, -1)/len(each)**.5
+        return Head()
+    def target(self, mix):
+        code, known = mix.level_lu.new_zeros(mix.level_lu.shape), torch.zeros_like(mix.presence_known)
+        for b, plan in enumerate(mix.plans or []):
+            rel = relations([p.instrument for p in plan.parts], mix.instruments)
+            for k in np.flatnonzero(((rel == 1).sum(0) == 1) & (rel != -1).all(0)):
+                if source := plan.parts[int(rel[:, k].argmax())].source: code[b, k], known[b, k] = crc32(source.encode()) % 2**24, True  # a whole number that float32 holds
+        return code, known & (mix.level_lu > self.min_level_lu)
+    def pairs(self, target, mask)->tuple[Tensor, Tensor]:
+        "Which two different mixes can be compared, and which of them have the same source, (K, B, B)"
+        y, m = target.T, mask.T
+        pair = m[:, :, None] & m[:, None] & ~torch.eye(len(target), dtype=torch.bool, device=m.device)
+        return pair, pair & (y[:, :, None] == y[:, None])
+    def loss(self, pred, target, mask):
+        pair, same = self.pairs(target, mask)
+        s = torch.einsum('ikd,jkd->kij', pred, pred)/self.temperature
+        log_p = s - s.masked_fill(~pair, -1e9).logsumexp(-1, keepdim=True)
+        each = -(log_p*same).sum(-1)/same.sum(-1).clamp(min=1)
+        return masked_mean(each, same.any(-1) & (pair & ~same).any(-1))
+    def metrics(self, pred, target, mask, instruments):
+        rows, (pair, same) = [], (v.numpy() for v in self.pairs(torch.from_numpy(np.asarray(target)), torch.from_numpy(np.asarray(mask))))
+        for k, name in enumerate(instruments):
+            ask = same[k].any(1); nearest = np.where(pair[k], pred[:, k]@pred[:, k].T, -np.inf).argmax(1)
+            rows.append(dict(instrument=name, recall_1=same[k][np.arange(len(pred)), nearest][ask].mean() if ask.any() else np.nan,
+                             recall_1_chance=(same[k].sum(1)/np.maximum(pair[k].sum(1), 1))[ask].mean() if ask.any() else np.nan, n=int(ask.sum())))
+        return pd.DataFrame(rows).set_index('instrument')
+
 # %% ../nbs/32_tasks.ipynb #d2aed826
-TASKS = dict(presence=Presence, level=Level, descriptors=Descriptors, activity=Activity)
+TASKS = dict(presence=Presence, level=Level, descriptors=Descriptors, activity=Activity, source=Source)
 
 def make_tasks(
     names:str,                 # comma-separated task names
@@ -299,6 +340,7 @@ def settled(model:MultiTaskModel)->MultiTaskModel:
     model.eval(); new.eval()
     probe = Heard(torch.randn(2, model.features.n_channels, 9, device=owner.device), torch.randn(2, model.features.n_clip, device=owner.device))
     for name, y in model((probe.frames, probe.clip)).items():
+        if not any(True for _ in model.heads[name].parameters()): continue  # reads regions as they are laid out, and the layout is new
         if not torch.allclose(new((probe.frames, probe.clip))[name], y, atol=1e-3): raise ParameterError(f"The head of {name!r} reads the representation in a way of its own; learned regions cannot be settled with it.")
     return new
 

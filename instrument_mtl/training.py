@@ -408,6 +408,7 @@ class FeatureLoader:
         seed:int=0,
         tasks=None,        # names of the tasks whose targets are given; None: all in the cache
         device='cpu',
+        together:int=1,    # rows that stay neighbours when shuffled; 2 for the twins of a `MixLoader`
     ):
         from safetensors.torch import load_file
         folders = [folder] if isinstance(folder, (str, Path)) else list(folder)
@@ -420,7 +421,7 @@ class FeatureLoader:
             at += n
         self.tasks = tasks or sorted({k.split('.')[0] for k in self.data if '.' in k})
         self.bs, self.shuffle, self.seed, self.epoch, self.device, self.n_inp = bs, shuffle, seed, 0, torch.device(device), 1
-        self.n = len(self.data['frames']); self.dataset = range(self.n)
+        self.n, self.together = len(self.data['frames']), together; self.dataset = range(self.n)
     def __len__(self): return -(-self.n//self.bs)
     def to(self, device): self.device = torch.device(device); return self
     def rows(self, i):
@@ -428,7 +429,10 @@ class FeatureLoader:
         target = lambda t: (get(f'{t}.target').float(), get(f'{t}.mask'))
         return (get('frames').float(), get('clip').float()), {t: target(t) for t in self.tasks}
     def __iter__(self):
-        order = torch.randperm(self.n, generator=torch.Generator().manual_seed(derive_seed(self.seed, self.epoch) % 2**62)) if self.shuffle else torch.arange(self.n)
+        order = torch.arange(self.n)
+        if self.shuffle:
+            groups = order.split(self.together)
+            order = torch.cat([groups[i] for i in torch.randperm(len(groups), generator=torch.Generator().manual_seed(derive_seed(self.seed, self.epoch) % 2**62))])
         for i in order.split(self.bs): yield self.rows(i)
     def one_batch(self): return self.rows(torch.arange(min(self.bs, self.n)))
 
