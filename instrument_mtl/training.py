@@ -240,6 +240,7 @@ class Checkpoint(Callback):
         learn.opt.load_state_dict(s['opt'])
         learn.loss_func.load_state_dict(s['loss'])
         self.start = s['epoch'] + 1
+        learn.multi_task.log = self.before()
         return self.start
     def before(self)->list:
         "The log of the epochs that are done"
@@ -271,7 +272,6 @@ def fit(
     if start < epochs:
         lrs = slice(lr*backbone_lr, lr) if len(param_groups(learn.model)) > 1 else lr
         learn.fit_one_cycle(epochs, lrs, start_epoch=start)
-    else: learn.multi_task.log = cb.before()  # nothing is left to do
     return learn
 
 # %% ../nbs/33_training.ipynb #ad3f131b
