@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'masked_mean', 'PerInstrument', 'Task', 'Presence', 'Level', 'LearnedRegions', 'Descriptors', 'Activity',
-           'at_frames', 'Source', 'make_tasks', 'MultiTaskModel', 'MultiTaskLoss', 'settled', 'trained_state',
+           'at_frames', 'Share', 'Source', 'make_tasks', 'MultiTaskModel', 'MultiTaskLoss', 'settled', 'trained_state',
            'save_model', 'load_model', 'is_multitask', 'latest_run']
 
 # %% ../nbs/32_tasks.ipynb #ba2efc89
@@ -22,6 +22,7 @@ from .core import ParameterError, WeightsError, atomic_path, jsonable, one_of, r
 from .backbones import weights_header
 from .descriptors import DESCRIPTORS, describe, to_target, from_target
 from .remix import Mix, MixSampler, make_mixes, relations, synth_store
+from .audio import MelBands
 from .branches import Branched, Branches, Features, Heard, Regions, taxonomy_paths
 
 # %% ../nbs/32_tasks.ipynb #1f23e414
@@ -100,9 +101,11 @@ class Level(Task):
             def __init__(s):
                 super().__init__()
                 s.hidden, s.out = PerInstrument(n_instruments, regions.width, 16), PerInstrument(n_instruments, 16, 2)
+                s.offset = nn.Parameter(torch.zeros(n_instruments))
             def forward(s, b):
                 y = s.out(F.gelu(s.hidden(b.z)))
-                return torch.stack([self.centre + self.scale*y[..., 0], y[..., 1].clamp(-3, 2) + math.log(self.scale/2)], -1)
+                measured = b.share_lu is not None and self.definition == 'loudness'
+                return torch.stack([(b.share_lu if measured else self.centre + self.scale*y[..., 0]) + s.offset, y[..., 1].clamp(-3, 2) + math.log(self.scale/2)], -1)
         return Head()
     def target(self, mix): return _defined(dict(loudness=mix.level_lu, rms=mix.rms_db, gain=mix.gain_db)[self.definition])
     def loss(self, pred, target, mask):
@@ -209,6 +212,39 @@ def at_frames(x:Tensor, frames:int)->Tensor:
     "Curves (B, K, F) at another number of frames, by linear interpolation"
     return x if x.shape[-1] == frames else F.interpolate(x, size=frames, mode='linear', align_corners=False)
 
+# %% ../nbs/32_tasks.ipynb #0060b900
+class Share(Task):
+    "Which part of the sound is its own? Logits (B, K, M, T)"
+    name = 'shares'
+    def __init__(self,
+        absent:float=.1, # what an absent instrument counts, relative to one that plays
+    ): self.absent = absent
+    def head(self, regions, n_instruments, frame_width):
+        class Head(nn.Module):
+            def forward(s, b): return b.shares
+        return Head()
+    def target(self, mix):
+        bands, (B, K), sure = MelBands().to(mix.audio.device), mix.presence.shape, mix.presence > 0
+        whole = bands(mix.audio); weight = 10**(.03*(whole - whole.amax((1, 2), keepdim=True)))
+        out = whole.new_zeros(B, K + 1, *whole.shape[1:]); out[:, K] = weight
+        if sure.any():
+            which, back = mix.signal_at[sure].unique(return_inverse=True)
+            out[:, :K][sure] = 10**(.1*(bands(mix.signals[which])[back] - whole.repeat_interleave(sure.sum(1), 0))).clamp(max=0)
+        return (255*out).round().to(torch.uint8), mix.presence_known & ~(sure & ~mix.level_lu.isfinite())
+    def loss(self, pred, target, mask):
+        share, weight = target[:, :-1].float()/255, target[:, -1:].float()
+        each = (F.binary_cross_entropy_with_logits(pred, share, reduction='none')*weight/weight.mean((-1, -2), keepdim=True)).mean((-1, -2))
+        plays = share.amax((-1, -2)) > 0
+        return masked_mean(each, mask & plays) + self.absent*masked_mean(each, mask & ~plays)
+    def metrics(self, pred, target, mask, instruments):
+        rows, weight = [], target[:, -1].astype(np.float32)
+        for k, name in enumerate(instruments):
+            m = mask[:, k] & (target[:, k].max((-1, -2), initial=0) > 0)
+            if not m.any(): rows.append(dict(instrument=name, n=0)); continue
+            y, w = target[m, k]/255, weight[m]; p, usual = 1/(1 + np.exp(-pred[m, k])), np.average(y, axis=(0, 2), weights=w)[:, None]
+            rows.append(dict(instrument=name, share_error=np.average(np.abs(y - p), weights=w), share_error_usual=np.average(np.abs(y - usual), weights=w), n=int(m.sum())))
+        return pd.DataFrame(rows).set_index('instrument')
+
 # %% ../nbs/32_tasks.ipynb #3748053a
 class Source(Task):
     "Is it the same sound source? Vectors of length one (B, K, D), compared within the batch"
@@ -250,7 +286,7 @@ class Source(Task):
         return pd.DataFrame(rows).set_index('instrument')
 
 # %% ../nbs/32_tasks.ipynb #d2aed826
-TASKS = dict(presence=Presence, level=Level, descriptors=Descriptors, activity=Activity, source=Source)
+TASKS = dict(presence=Presence, level=Level, descriptors=Descriptors, activity=Activity, shares=Share, source=Source)
 
 def make_tasks(
     names:str,                 # comma-separated task names
@@ -273,6 +309,7 @@ class MultiTaskModel(nn.Module):
     ):
         super().__init__()
         self.features, self.instruments, self.tasks = features, list(instruments), {t.name: t for t in tasks}
+        if 'shares' in self.tasks: branch['shares'] = True
         tree = branch.pop('hierarchy', None)
         if tree: branch['hierarchy'] = tree = taxonomy_paths(instruments) if tree is True else tree
         paths = dict(hierarchy=[tree[k] for k in instruments]) if tree else {}
@@ -285,7 +322,7 @@ class MultiTaskModel(nn.Module):
     def branched(self, x)->Branched: return self.branches(self.features(x) if isinstance(x, Tensor) else Heard(*x))
 
     def forward(self, x)->dict:
-        "Waveforms (B, n), or a pair (frames, clip) of computed features → {task: prediction}"
+        "Waveforms (B, n), or computed features (frames, clip, bands; two are enough for branches without shares) → {task: prediction}"
         b = self.branched(x)
         return {name: head(b) for name, head in self.heads.items()}
 
@@ -331,17 +368,18 @@ def settled(model:MultiTaskModel)->MultiTaskModel:
     regions = Regions(layer.names[:-1], n, n['identity'], old.width - old.timbre_width)
     new = MultiTaskModel(model.features, model.instruments, [Descriptors(task.names) if t is task else t for t in model.tasks.values()], regions, **model.config['branch']).to(owner.device)
     state = {k: v for k, v in model.state_dict().items() if not k.startswith('heads.descriptors.')}
-    state |= {k: state[k][..., order] for k in ('branches.out_w', 'branches.out_b')}
+    state |= {k: state[k][..., order] for k in ('branches.out_w', 'branches.out_b', 'branches.from_context') if k in state}
+    if new.branches.shares is not None: state |= {k: state[k][order[:old.timbre_width]] for k in [f'branches.reading.{len(new.branches.reading) - 1}.{w}' for w in ('weight', 'bias')]}
     for name, head in model.heads.items():
         for at, m in head.named_modules():
             if isinstance(m, PerInstrument) and m.weight.shape[1] == old.width and not isinstance(m, LearnedRegions): state[f'heads.{name}.{at}.weight'] = m.weight[:, order]
     state |= {'heads.descriptors.layer.weight': layer.weight[:, order], 'heads.descriptors.layer.bias': layer.bias, 'heads.descriptors.layer.mask': new.heads['descriptors'].layer.mask}
     new.load_state_dict(state)
     model.eval(); new.eval()
-    probe = Heard(torch.randn(2, model.features.n_channels, 9, device=owner.device), torch.randn(2, model.features.n_clip, device=owner.device))
-    for name, y in model((probe.frames, probe.clip)).items():
+    probe = [torch.randn(2, *shape, device=owner.device) for shape in ((model.features.n_channels, 9), (model.features.n_clip,), (48, 9))]
+    for name, y in model(probe).items():
         if not any(True for _ in model.heads[name].parameters()): continue  # reads regions as they are laid out, and the layout is new
-        if not torch.allclose(new((probe.frames, probe.clip))[name], y, atol=1e-3): raise ParameterError(f"The head of {name!r} reads the representation in a way of its own; learned regions cannot be settled with it.")
+        if not torch.allclose(new(probe)[name], y, atol=1e-3): raise ParameterError(f"The head of {name!r} reads the representation in a way of its own; learned regions cannot be settled with it.")
     return new
 
 # %% ../nbs/32_tasks.ipynb #05572971

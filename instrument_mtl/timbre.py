@@ -281,6 +281,7 @@ class Observed:
     "A fixed set of mixes: features, truths and the baselines' vectors"
     frames: torch.Tensor   # (N, C, F)
     clip: torch.Tensor     # (N, C + tags)
+    bands: torch.Tensor    # (N, M, T)
     targets: dict          # task → (target, mask), arrays
     presence: np.ndarray   # (N, K)
     level_lu: np.ndarray   # (N, K)
@@ -314,7 +315,7 @@ def observe(
         h = model.features(mix.audio); there = mix.presence > 0
         pitch, stem = np.full(tuple(there.shape), np.nan), np.full((*there.shape, 12), np.nan)
         if there.any(): pitch[there.cpu().numpy()], stem[there.cpu().numpy()] = stem_pitch(mix.stems[there]), describe(mix.stems[there], names).cpu().numpy()
-        add(frames=h.frames.cpu(), clip=h.clip.cpu(), targets={t: tuple(v.cpu() for v in y) for t, y in model.targets(mix).items()}, presence=mix.presence.cpu().numpy(), level_lu=mix.level_lu.cpu().numpy(),
+        add(frames=h.frames.cpu(), clip=h.clip.cpu(), bands=h.bands.cpu(), targets={t: tuple(v.cpu() for v in y) for t, y in model.targets(mix).items()}, presence=mix.presence.cpu().numpy(), level_lu=mix.level_lu.cpu().numpy(),
             pitch=pitch, stem_mfcc=stem, backbone=torch.cat([h.frames.mean(-1), h.frames.std(-1), h.clip], 1).cpu().numpy(), mfcc=mfcc_statistics(mix.audio))
     join = lambda k: torch.cat(out[k]) if torch.is_tensor(out[k][0]) else np.concatenate(out[k])
     targets = {t: tuple(torch.cat([y[t][j] for y in out['targets']]).numpy() for j in (0, 1)) for t in out['targets'][0]}
@@ -325,7 +326,7 @@ def read(model, seen:Observed, batch:int=64)->tuple[np.ndarray, dict]:
     "What a model makes of observed mixes: representations (N, K, D) and {task: predictions}"
     model.eval(); zs, preds = [], {n: [] for n in model.tasks}
     for i in torch.arange(len(seen)).split(batch):
-        b = model.branched((seen.frames[i], seen.clip[i]))
+        b = model.branched((seen.frames[i], seen.clip[i], seen.bands[i]))
         zs.append(b.z)
         for n, h in model.heads.items(): preds[n].append(h(b))
     return torch.cat(zs).numpy(), {n: torch.cat(v).numpy() for n, v in preds.items()}

@@ -361,7 +361,7 @@ def _cache_part(model, loader, folder, per_shard, starts):
             plans = [loader.create_item(i) for i in range(b, min(b + loader.bs, a + per_shard, n))]
             x, y = loader._mix(loader.create_batch(plans))
             with torch.no_grad(): heard = features(x)
-            parts.append(dict(frames=heard.frames.half(), clip=heard.clip.half(), **{f'{t}.{w}': v for t, pair in y.items() for w, v in zip(('target', 'mask'), pair)}))
+            parts.append(dict(frames=heard.frames.half(), clip=heard.clip.half(), bands=heard.bands.half(), **{f'{t}.{w}': v for t, pair in y.items() for w, v in zip(('target', 'mask'), pair)}))
         with atomic_path(path) as tmp: save_file({k: torch.cat([p[k].cpu() for p in parts]).contiguous() for k in parts[0]}, tmp)
 
 def _single_thread(*args):
@@ -400,7 +400,7 @@ def _rows_of(
     with safe_open(str(path), framework='pt') as f: return f.get_slice('frames').get_shape()[0]
 
 class FeatureLoader:
-    "Batches `((frames, clip), targets)` of cached features, shuffled or in order; what fastai's `Learner` needs of a loader"
+    "Batches `((frames, clip, bands), targets)` of cached features, shuffled or in order; what fastai's `Learner` needs of a loader"
     def __init__(self,
         folder,            # shards of `cache_features`; or several
         bs:int=64,
@@ -426,8 +426,8 @@ class FeatureLoader:
     def to(self, device): self.device = torch.device(device); return self
     def rows(self, i):
         get = lambda k: self.data[k][i].to(self.device)
-        target = lambda t: (get(f'{t}.target').float(), get(f'{t}.mask'))
-        return (get('frames').float(), get('clip').float()), {t: target(t) for t in self.tasks}
+        target = lambda t: (get(f'{t}.target') if self.data[f'{t}.target'].dtype == torch.uint8 else get(f'{t}.target').float(), get(f'{t}.mask'))
+        return tuple(get(k).float() for k in ('frames', 'clip', 'bands') if k in self.data), {t: target(t) for t in self.tasks}
     def __iter__(self):
         order = torch.arange(self.n)
         if self.shuffle:
