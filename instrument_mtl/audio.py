@@ -131,7 +131,7 @@ class MelBands(LogMel):
         self.register_buffer('k_power', (flat@k)/self.filters.sum(1)*2/(n_fft*self.window.square().sum()), persistent=False)
     def of_power(self, power:Tensor)->Tensor:
         "Power spectra (B, n_fft//2 + 1, frames) → dB (B, n_mels, frames/2)"
-        return 10*torch.log10(F.avg_pool1d(self.filters@power, 2, ceil_mode=True, count_include_pad=False) + 1e-10)
+        return 10*torch.log10(F.avg_pool1d(self.filters@power, 2, ceil_mode=True, count_include_pad=False).clamp(min=1e-10))  # to add so little would be optimised away in ONNX
 
 def band_loudness(
     power:Tensor,   # in mel bands, linear, (..., bands, frames)
@@ -140,7 +140,7 @@ def band_loudness(
     "Integrated loudness of a sound, or of a part of one, from its mel bands"
     mean_square = (k_power[:, None]*power).sum(-2)
     if mean_square.shape[-1] < 6: return mean_square.new_full(mean_square.shape[:-1], float('nan'))
-    block = mean_square.unfold(-1, 6, 2).mean(-1) + 1e-12
+    block = mean_square.unfold(-1, 6, 2).mean(-1).clamp(min=1e-12)
     keep = block > block.amax(-1, keepdim=True)*1e-7
     loud = keep & (block > .1*(block*keep).sum(-1, keepdim=True)/keep.sum(-1, keepdim=True))
     return power_to_lufs((block*loud).sum(-1)/loud.sum(-1))

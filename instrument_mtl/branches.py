@@ -181,7 +181,7 @@ class Shares(nn.Module):
         power, whole = shares.sigmoid()*(p := 10**(bands/10))[:, None], band_loudness(p, self.k_power)
         level = (band_loudness(power, self.k_power) - whole[:, None]).clamp(-40, 3)
         level = torch.where(level.isfinite(), level, torch.zeros_like(level))
-        dB = 10*torch.log10(power + 1e-12)
+        dB = 10*torch.log10(power.clamp(min=1e-12))
         dB = (dB - dB.amax((-1, -2), keepdim=True)).clamp(min=-self.range_db)
         frame = (10**(dB/10)).sum(-2, keepdim=True)
         w = frame/frame.sum(-1, keepdim=True)

@@ -6,13 +6,15 @@
 __all__ = ['CHANGES', 'FACTORS', 'mix_descriptor_r2', 'representations', 'region_matrix', 'stem_pitch', 'grouped_prediction',
            'r_squared', 'leak_probes', 'grouped_r2', 'counterfactual_plans', 'displacement', 'dci', 'importances',
            'mig', 'single_sources', 'cosine', 'region_cosine', 'retrieval', 'triplets', 'Observed', 'mfcc_statistics',
-           'observe', 'read', 'retrieval_table', 'disentanglement', 'plot_region_matrix', 'plot_region_tree']
+           'observe', 'read', 'retrieval_table', 'disentanglement', 'plot_region_matrix', 'plot_region_tree',
+           'hear_through', 'plot_shares']
 
 # %% ../nbs/step3.ipynb #0187e8d1
 from dataclasses import dataclass, replace
 
 import numpy as np, pandas as pd, torch
 from .core import ParameterError, checked_parameters, one_of, rng
+from .audio import SAMPLE_RATE, MelBands, mel_filterbank
 from .descriptors import DESCRIPTORS, REGIONS, Sound, describe, to_target
 from .remix import MixSampler, Plan, RemixPolicy, make_mixes, relations
 from .tasks import Descriptors, make_tasks, settled
@@ -401,4 +403,42 @@ def plot_region_tree(tree):
     ax.imshow(M[:, order], aspect='auto', cmap='Greys', vmin=0, vmax=1.4, interpolation='nearest')
     ax.set_yticks(range(len(names)), [f"{'    '*depth[n]}{n} ({100*M[i].mean():.0f} %)" for i, n in enumerate(names)], fontsize=8, ha='left'); ax.tick_params(axis='y', pad=120)
     ax.set_xlabel('shared channels, sorted'); ax.set_title('Which shared channels each node of the taxonomy reads', fontsize=9)
+    return fig
+
+# %% ../nbs/step3.ipynb #052d8d4b
+def hear_through(
+    audio:torch.Tensor, # mixes at 16 kHz, (N, n)
+    share:torch.Tensor, # of one instrument in each, 0…1, (N, M, T), as drawn on `MelBands`
+)->torch.Tensor:        # (N, n)
+    "What is left of mixes behind the share of an instrument"
+    n_fft, hop = 1024, 256; window = torch.hann_window(n_fft, device=audio.device)
+    S = torch.stft(audio, n_fft, hop, window=window, return_complex=True)
+    to_bins = mel_filterbank(share.shape[-2], n_fft, norm=False).to(audio.device); to_bins[0, :2] = 1; to_bins[-1, -2:] = 1
+    mask = torch.einsum('nmt,mf->nft', share, to_bins/to_bins.sum(0).clamp(min=1e-9))
+    at = (torch.arange(S.shape[-1], device=audio.device)*hop/SAMPLE_RATE/MelBands.hop_s).round().long().clamp(max=mask.shape[-1] - 1)
+    return torch.istft(S*mask[..., at].sqrt(), n_fft, hop, window=window, length=audio.shape[-1])
+
+def plot_shares(
+    mix,                 # `Mix` of one batch
+    shares:torch.Tensor, # as the model draws them, 0…1, (B, K, M, T)
+    b:int=0,             # which of the batch
+    most:int=4,          # instruments, the loudest first
+):
+    "The mix, and behind the share of each instrument: what is true, and what the model hears; returns the figure"
+    import matplotlib.pyplot as plt
+    bands, K = MelBands(), mix.instruments
+    there = sorted((k for k in range(len(K)) if mix.presence[b, k] and mix.level_lu[b, k].isfinite()), key=lambda k: -float(mix.level_lu[b, k]))[:most]
+    whole = bands(mix.audio[b].cpu())[0]; top = float(whole.max())
+    fig, axes = plt.subplots(1 + len(there), 2, figsize=(9, 1.7*(1 + len(there))), sharex=True, sharey=True, constrained_layout=True, squeeze=False)
+    centres = mel_filterbank(bands.filters.shape[0], 1024, norm=False); centres = (centres*torch.linspace(0, SAMPLE_RATE/2, centres.shape[1])).sum(1)/centres.sum(1)
+    def draw(ax, picture, title):
+        im = ax.imshow(picture.detach(), origin='lower', aspect='auto', vmin=top - 50, vmax=top, cmap='magma', extent=(0, picture.shape[1]*bands.hop_s, -.5, len(centres) - .5)); ax.set_title(title, fontsize=9); return im
+    draw(axes[0, 0], whole, 'the mix'); axes[0, 1].set_visible(False)
+    for ax, k in zip(axes[1:], there):
+        draw(ax[0], bands(mix.signals[mix.signal_at[b, k]].cpu())[0], f'{K[k]}, the stem')
+        im = draw(ax[1], whole + 10*torch.log10(shares[b, k].cpu().clamp(min=1e-6)), f'{K[k]}, as heard by the model')
+    at = [int((centres - f).abs().argmin()) for f in (200, 1000, 4000)]
+    for ax in axes[:, 0]: ax.set_yticks(at, ['200 Hz', '1 kHz', '4 kHz'], fontsize=7)
+    for ax in axes[-1]: ax.set_xlabel('time (s)')
+    if there: fig.colorbar(im, ax=axes, label='dB', shrink=.5)
     return fig
