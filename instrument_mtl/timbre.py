@@ -428,14 +428,14 @@ def plot_shares(
     import matplotlib.pyplot as plt
     bands, K = MelBands(), mix.instruments
     there = sorted((k for k in range(len(K)) if mix.presence[b, k] and mix.level_lu[b, k].isfinite()), key=lambda k: -float(mix.level_lu[b, k]))[:most]
-    whole = bands(mix.audio[b].cpu())[0]; top = float(whole.max())
+    whole = bands(mix.audio[b].cpu()); top = float(whole.max())
     fig, axes = plt.subplots(1 + len(there), 2, figsize=(9, 1.7*(1 + len(there))), sharex=True, sharey=True, constrained_layout=True, squeeze=False)
     centres = mel_filterbank(bands.filters.shape[0], 1024, norm=False); centres = (centres*torch.linspace(0, SAMPLE_RATE/2, centres.shape[1])).sum(1)/centres.sum(1)
     def draw(ax, picture, title):
         im = ax.imshow(picture.detach(), origin='lower', aspect='auto', vmin=top - 50, vmax=top, cmap='magma', extent=(0, picture.shape[1]*bands.hop_s, -.5, len(centres) - .5)); ax.set_title(title, fontsize=9); return im
     draw(axes[0, 0], whole, 'the mix'); axes[0, 1].set_visible(False)
     for ax, k in zip(axes[1:], there):
-        draw(ax[0], bands(mix.signals[mix.signal_at[b, k]].cpu())[0], f'{K[k]}, the stem')
+        draw(ax[0], bands(mix.signals[mix.signal_at[b, k]].cpu()), f'{K[k]}, the stem')
         im = draw(ax[1], whole + 10*torch.log10(shares[b, k].cpu().clamp(min=1e-6)), f'{K[k]}, as heard by the model')
     at = [int((centres - f).abs().argmin()) for f in (200, 1000, 4000)]
     for ax in axes[:, 0]: ax.set_yticks(at, ['200 Hz', '1 kHz', '4 kHz'], fontsize=7)
