@@ -123,7 +123,7 @@ class LogMel(nn.Module):
 # %% ../nbs/10_audio.ipynb #519f2393
 class MelBands(LogMel):
     "Power in mel bands in dB: waveforms (..., n) → (..., 48, frames), a frame every 64 ms"
-    hop_s = .064
+    hop_s, first_s = .064, .016 # a frame is the mean of two spectra, 32 ms apart; the first frame's middle
     def __init__(self, n_mels:int=48, n_fft:int=1024, hop_length:int=512):
         super().__init__(n_mels, n_fft, hop_length)
         flat, k = mel_filterbank(n_mels, n_fft, norm=False), _k_response(n_fft, SAMPLE_RATE, 'cpu').abs().square()
@@ -136,7 +136,7 @@ class MelBands(LogMel):
 def band_loudness(
     power:Tensor,   # in mel bands, linear, (..., bands, frames)
     k_power:Tensor, # of `MelBands`, (bands,)
-)->Tensor:          # LUFS, (...): about −120 for silence, NaN when shorter than 0.4 s
+)->Tensor:          # LUFS, (...): about −120 for silence, NaN when shorter than six frames (0.32 s)
     "Integrated loudness of a sound, or of a part of one, from its mel bands"
     mean_square = (k_power[:, None]*power).sum(-2)
     if mean_square.shape[-1] < 6: return mean_square.new_full(mean_square.shape[:-1], float('nan'))

@@ -61,7 +61,7 @@ class Features(nn.Module):
             clip = torch.cat([f.amax(-1) for f, _ in pairs] + [l.clamp(-12, 12) for _, l in pairs], 1)
             fastest = max(range(len(pairs)), key=lambda i: self.backbones[i].frame_rate_hz)
             step = -(-pairs[fastest][0].shape[-1]//self.stride)
-            return Heard(torch.cat([self._at(f, step, b.frame_rate_hz) for (f, _), b in zip(pairs, self.backbones)], 1), clip, self.bands(x))
+            return Heard(torch.cat([self._at(f, step, b.frame_rate_hz) for (f, _), b in zip(pairs, self.backbones)], 1), clip, _backbones.full_precision(lambda bands, x: bands(x))(self.bands, x))
 
     def _at(self, f:Tensor, steps:int, rate:float)->Tensor:
         "Frame features (B, C, F) on the common clock: averages of a faster network, straight lines between the frames of a slower one"
@@ -76,7 +76,7 @@ class Regions:
         timbre:list=REGIONS,  # names of the descriptor regions
         size:int|dict=8,      # dimensions of each; a dict: region → dimensions
         identity:int=16,      # dimensions that no descriptor reads
-        dynamics:int=8,       # dimensions for level
+        dynamics:int=8,       # dimensions that are no timbre: level, and how sure it is
     ):
         sizes = {**{r: size[r] if isinstance(size, dict) else size for r in timbre}, 'identity': identity, 'dynamics': dynamics}
         self.slices, at = {}, 0
@@ -275,6 +275,7 @@ class Branches(nn.Module):
         y = F.gelu(self.hidden_norm(torch.einsum('bkn,knd->bkd', context, self.hidden_w) + self.hidden_b))
         z = torch.einsum('bkd,kde->bke', y, self.out_w) + self.out_b
         if self.shares is None: return Branched(z, u, a)
+        if heard.bands is None: raise ParameterError('Branches with shares need the mel bands of the mix beside frames and clip features.')
         share = self.shares(heard.bands, h, u, context)
         read, share_lu = self.shares.read(heard.bands, share)
         return Branched(z*self.from_context + F.pad(self.reading(read), (0, self.regions.width - self.regions.timbre_width)), u, a, share, share_lu)

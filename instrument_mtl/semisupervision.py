@@ -154,7 +154,7 @@ def without_signals(model:MultiTaskModel)->MultiTaskModel:
     for t in core.tasks: core.heads[t].load_state_dict(model.heads[t].state_dict())
     return core.eval()
 
-LABELS = ('presence', 'level', 'descriptors', 'activity', 'stem_mel')  # tasks that need labelled stems
+LABELS = ('presence', 'level', 'descriptors', 'activity', 'shares', 'source', 'stem_mel')  # tasks that need labelled stems
 
 def hide_labels(
     loader:FeatureLoader, # changed in place

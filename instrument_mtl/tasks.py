@@ -424,7 +424,7 @@ def load_model(
                            make_tasks(','.join(c['tasks']), **{n: _task_arguments(n, o) for n, o in c['task_options'].items()}), _regions_of(sizes), **c['branch'])
     own = {k: v for k, v in model.state_dict().items() if k in trained_state(model)}
     missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-    if missing or extra: raise WeightsError(f"{str(path)!r} does not fit its description: {len(missing)} tensors missing ({', '.join(missing[:3])}), {len(extra)} left over ({', '.join(extra[:3])}).")
+    if missing or extra: raise WeightsError(f"{str(path)!r} does not fit its description: {len(missing)} tensors missing ({', '.join(missing[:3])}), {len(extra)} left over ({', '.join(extra[:3])}). A model of another version of instrument_mtl has to be trained again.")
     wrong = [k for k in own if own[k].shape != state[k].shape]
     if wrong: raise WeightsError(f"{str(path)!r}: tensor {wrong[0]} has the shape {tuple(state[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}.")
     model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)

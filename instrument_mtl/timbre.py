@@ -326,11 +326,11 @@ def observe(
 @torch.no_grad()
 def read(model, seen:Observed, batch:int=64)->tuple[np.ndarray, dict]:
     "What a model makes of observed mixes: representations (N, K, D) and {task: predictions}"
-    model.eval(); zs, preds = [], {n: [] for n in model.tasks}
+    model.eval(); zs, preds, at = [], {n: [] for n in model.tasks}, next(model.parameters()).device
     for i in torch.arange(len(seen)).split(batch):
-        b = model.branched((seen.frames[i], seen.clip[i], seen.bands[i]))
-        zs.append(b.z)
-        for n, h in model.heads.items(): preds[n].append(h(b))
+        b = model.branched([v[i].to(at) for v in (seen.frames, seen.clip, seen.bands)])
+        zs.append(b.z.cpu())
+        for n, h in model.heads.items(): preds[n].append(h(b).cpu())
     return torch.cat(zs).numpy(), {n: torch.cat(v).numpy() for n, v in preds.items()}
 
 # %% ../nbs/step3.ipynb #9431b6b1
@@ -412,10 +412,10 @@ def hear_through(
 )->torch.Tensor:        # (N, n)
     "What is left of mixes behind the share of an instrument"
     n_fft, hop = 1024, 256; window = torch.hann_window(n_fft, device=audio.device)
-    S = torch.stft(audio, n_fft, hop, window=window, return_complex=True)
+    S = torch.stft(audio, n_fft, hop, window=window, pad_mode='constant', return_complex=True)
     to_bins = mel_filterbank(share.shape[-2], n_fft, norm=False).to(audio.device); to_bins[0, :2] = 1; to_bins[-1, -2:] = 1
     mask = torch.einsum('nmt,mf->nft', share, to_bins/to_bins.sum(0).clamp(min=1e-9))
-    at = (torch.arange(S.shape[-1], device=audio.device)*hop/SAMPLE_RATE/MelBands.hop_s).round().long().clamp(max=mask.shape[-1] - 1)
+    at = ((torch.arange(S.shape[-1], device=audio.device)*hop/SAMPLE_RATE - MelBands.first_s)/MelBands.hop_s).round().long().clamp(0, mask.shape[-1] - 1)
     return torch.istft(S*mask[..., at].sqrt(), n_fft, hop, window=window, length=audio.shape[-1])
 
 def plot_shares(

@@ -417,7 +417,9 @@ class FeatureLoader:
         self.data, at = {}, 0
         rows = [_rows_of(f) for f in files]
         for f, n in zip(files, rows):  # straight into place: the peak is the set and one shard
-            for k, v in load_file(f).items(): self.data.setdefault(k, v.new_empty(sum(rows), *v.shape[1:]))[at:at + n] = v
+            shard = load_file(f)
+            if self.data and (other := set(shard) ^ set(self.data)): raise DataError(f"The cached features {str(f)!r} were made with other tasks than those before them: {', '.join(sorted(other))} are not in both. Remove the folder, or name another.")
+            for k, v in shard.items(): self.data.setdefault(k, v.new_empty(sum(rows), *v.shape[1:]))[at:at + n] = v
             at += n
         self.tasks = tasks or sorted({k.split('.')[0] for k in self.data if '.' in k})
         self.bs, self.shuffle, self.seed, self.epoch, self.device, self.n_inp = bs, shuffle, seed, 0, torch.device(device), 1
