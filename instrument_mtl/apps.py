@@ -441,8 +441,8 @@ def readings_html(
         p, level, sd, present = (r.presence, r.level_lu, r.level_std_lu, r.present) if asked else (np.nan, np.nan, np.nan, False)
         there = '?' if np.isnan(r.true_presence) else 'yes' if r.true_presence else 'no'
         bar = f'<div style="width:60px;height:9px;border:1px solid #bbb"><div style="width:{0 if np.isnan(p) else 100*p:.0f}%;height:9px;background:{"#1f77b4" if present else "#bbb"}"></div></div>'
-        cells = [('name', html.escape(r.instrument)), ('true_presence', there), ('bar', bar), ('presence', _number(p, 2) + (' ✓' if present else '')), ('scale', _scale(r.true_level_lu, level, sd)),
-                 ('true_level', _number(r.true_level_lu)), ('level', '…' if not asked else f'{_number(level)} ± {_number(sd)}' if np.isfinite(level) else '–'), ('error', '…' if stale or not asked else _number(level - r.true_level_lu))]
+        cells = [('name', html.escape(r.instrument)), ('true_presence', there), ('bar', bar), ('presence', _number(p, 2) + (' ✓' if present else '')), ('scale', _scale(r.true_level_lu, level, np.nan_to_num(sd))),
+                 ('true_level', _number(r.true_level_lu)), ('level', '…' if not asked else f'{_number(level)} ± {_number(sd)}' if np.isfinite(sd) else f'({_number(level)})' if np.isfinite(level) else '–'), ('error', '…' if stale or not asked else _number(level - r.true_level_lu))]
         rows.append(f'<tr class="{"" if there == "yes" or present else "absent"}" data-instrument="{html.escape(r.instrument)}">' + ''.join(f'<td data-of="{k}"{faint if k in ("bar", "presence", "level") else ""}>{v}</td>' for k, v in cells) + '</tr>')
     return f'<style>{CSS}</style><div class="imtl"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
@@ -581,6 +581,8 @@ def _measure(self, report):
         self.readings.value = readings_html(self.table.assign(**nothing).loc[order])
         raise
     self.predicted = pd.DataFrame({k: getattr(a, k) for k in ('presence', 'present', 'level_lu', 'level_std_lu')}, index=a.instruments)
+    there = self.table.true_level_lu.reindex(a.instruments).notna().to_numpy()  # an instrument that is there and was not found has a level too, in parentheses
+    self.predicted['level_lu'] = np.where(there & ~a.present, a.level_if_present_lu, a.level_lu)
     self.table = self.table.join(self.predicted)
     self.readings.value = readings_html(self.table.loc[order])
     return f'{self.seconds:g} s from {self.start.value:g} s, model {analyzer.name}.'
