@@ -61,7 +61,10 @@ class Features(nn.Module):
             clip = torch.cat([f.amax(-1) for f, _ in pairs] + [l.clamp(-12, 12) for _, l in pairs], 1)
             fastest = max(range(len(pairs)), key=lambda i: self.backbones[i].frame_rate_hz)
             step = -(-pairs[fastest][0].shape[-1]//self.stride)
-            return Heard(torch.cat([self._at(f, step, b.frame_rate_hz) for (f, _), b in zip(pairs, self.backbones)], 1), clip, _backbones.full_precision(lambda bands, x: bands(x))(self.bands, x))
+            return Heard(torch.cat([self._at(f, step, b.frame_rate_hz) for (f, _), b in zip(pairs, self.backbones)], 1), clip, self._bands(x))
+
+    @_backbones.full_precision
+    def _bands(self, x): return self.bands(x)
 
     def _at(self, f:Tensor, steps:int, rate:float)->Tensor:
         "Frame features (B, C, F) on the common clock: averages of a faster network, straight lines between the frames of a slower one"

@@ -93,7 +93,7 @@ def export_onnx(
         x = torch.cat([x, .01*x[:1], 0*x[:1]])  # another number of windows than the graph was traced with, and silence among them
         ours, theirs = checked.predict(x.numpy()), analyzer.predict(x.numpy())
         worst = {k: float(np.nan_to_num(np.abs(ours[k] - v).max()/max(1, np.abs(v).max()), nan=np.inf)) for k, v in theirs.items()}
-        if not max(worst.values()) <= tolerance: raise WeightsError(f"The exported graph differs from the model by {max(worst.values()):.2g} in {max(worst, key=worst.get)}; at most {tolerance:g} is allowed. Nothing was written.")
+        if max(worst.values()) > tolerance: raise WeightsError(f"The exported graph differs from the model by {max(worst.values()):.2g} in {max(worst, key=worst.get)}; at most {tolerance:g} is allowed. Nothing was written.")
         with atomic_path(path) as tmp: tmp.write_bytes(scratch.read_bytes())
     return Path(path)
 

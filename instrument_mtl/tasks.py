@@ -218,13 +218,13 @@ class Share(Task):
     name = 'shares'
     def __init__(self,
         absent:float=.1, # what an absent instrument counts, relative to one that plays
-    ): self.absent = absent
+    ): self.absent, self._bands = absent, MelBands()
     def head(self, regions, n_instruments, frame_width):
         class Head(nn.Module):
             def forward(s, b): return b.shares
         return Head()
     def target(self, mix):
-        bands, (B, K), sure = MelBands().to(mix.audio.device), mix.presence.shape, mix.presence > 0
+        bands, (B, K), sure = self._bands.to(mix.audio.device), mix.presence.shape, mix.presence > 0
         whole = bands(mix.audio); weight = 10**(.03*(whole - whole.amax((1, 2), keepdim=True)))
         out = whole.new_zeros(B, K + 1, *whole.shape[1:]); out[:, K] = weight
         if sure.any():
