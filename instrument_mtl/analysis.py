@@ -64,7 +64,7 @@ class Analyzer(Reader):
     def predict(self, x:np.ndarray)->dict:
         b = self.model.branched(torch.from_numpy(x).to(self.device))
         out = {n: h(b) for n, h in self.model.heads.items() if n in ('presence', 'level', 'descriptors', 'activity')}
-        out['z'] = b.z[..., :self.model.regions.timbre_width]
+        out |= dict(z=b.z[..., :self.model.regions.timbre_width], sound=b.sound)
         if 'activity' in out: out['activity'] = at_frames(out['activity'], -(-self.window//ACTIVITY_HOP))
         return {k: v.float().cpu().numpy() for k, v in out.items()}
 

@@ -11,7 +11,7 @@ __all__ = ['DEAD', 'PATCH_FRAMES', 'NETWORKS', 'BACKBONES', 'WEIGHTS_ENV', 'full
            'SpectrogramTransformer', 'ChannelAttention', 'InvertedResidual', 'EfficientAT', 'AmplitudeMel', 'YAMNet',
            'folded', 'read_bundle', 'convert_musicnn', 'read_onnx', 'convert_yamnet', 'content_sha256',
            'backbone_table', 'load_strictly', 'weights_header', 'read_weights', 'pretrained_file', 'load_backbone',
-           'save_backbone']
+           'save_backbone', 'zero_shot_map']
 
 # %% ../nbs/30_backbones.ipynb #d353f7b4
 import copy, functools, hashlib, json, math, os, re, struct, zipfile
@@ -26,6 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from .core import ParameterError, WeightsError, atomic_path, data_dir, jsonable, load_yaml, one_of, sha256_of
+from .instruments import map_label, taxonomy
 from .audio import SAMPLE_RATE, LogMel, mel_filterbank
 
 # %% ../nbs/30_backbones.ipynb #da9bccc7
@@ -1165,3 +1166,15 @@ def save_backbone(
     state = {n: v.detach().cpu().contiguous() for n, v in net.state_dict().items()}
     with atomic_path(path) as tmp: save_file(state, tmp, metadata=dict(network=one_of(network, NETWORKS, 'network'), tags=json.dumps(list(tags)), meta=json.dumps(jsonable(meta or {}))))
     return Path(path)
+
+# %% ../nbs/30_backbones.ipynb #9014c9ad
+def zero_shot_map(
+    backbone:str,     # a registered tagger
+    instruments:list, # taxonomy nodes
+)->dict:              # instrument → indices of the tags that mean it
+    "Which tags of a published tagger speak of which instrument: those that map to it or to something below it"
+    entry = BACKBONES[one_of(backbone, BACKBONES, 'backbone')]
+    vocabulary = next(v for v in ('jamendo', 'mtat', 'msd', 'audioset') if v in str(getattr(entry, 'tags', '')) + backbone.replace('mtt', 'mtat'))
+    tags = load_backbone(backbone, None).tags
+    nodes = [map_label(t, vocabulary) for t in tags]
+    return {k: [i for i, n in enumerate(nodes) if n and taxonomy().is_under(n, k)] for k in instruments}

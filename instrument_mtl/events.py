@@ -23,7 +23,7 @@ from .remix import ACTIVITY_HOP, MixSampler
 from .loaders import MixLoader
 from .tasks import Activity, Level, MultiTaskModel, Presence, Task, at_frames, make_tasks, masked_mean
 from .training import FeatureLoader, Run, cache_features, evaluate, fit, multitask_learner
-from .experiment import check_experiment, open_store, zero_shot_map
+from .experiment import check_experiment, open_store
 from .semisupervision import Reconstruction, without_signals
 
 # %% ../nbs/step_events.ipynb #7b041812

@@ -58,14 +58,14 @@ def _graph(analyzer):
             b = self.model.branched(x)
             out = [self.model.heads[h](b) for h in heads]
             if 'activity' in heads: out[heads.index('activity')] = at_frames(out[heads.index('activity')], frames)
-            return (*out, b.z[..., :width])
-    return Graph().eval(), [*heads, 'z']
+            return (*out, b.z[..., :width], b.sound)
+    return Graph().eval(), [*heads, 'z', 'sound']
 
 def _about(analyzer)->dict:
     "What `Reader` needs to know, and how descriptors come back to their units"
     from instrument_mtl.descriptors import DESCRIPTORS, SCALES
     back = [[n, one_of(DESCRIPTORS[n].transform.name, TRANSFORMS, 'transform'), *SCALES[n]] for n in analyzer.descriptors]
-    return dict(format=1, name=analyzer.name, sha256=analyzer.sha256, instruments=analyzer.all_instruments, regions=analyzer.regions, descriptors=back, activity_hop=analyzer.activity_hop, meta=analyzer.meta)
+    return dict(format=2, name=analyzer.name, sha256=analyzer.sha256, instruments=analyzer.all_instruments, regions=analyzer.regions, descriptors=back, activity_hop=analyzer.activity_hop, meta=analyzer.meta)
 
 def _write(net, path, about):
     "Put the description into a graph and write it, atomically"
@@ -126,7 +126,7 @@ class OnnxAnalyzer(Reader):
         self._bytes, self._threads = path.read_bytes(), threads
         self.about = about = self._open(str(path))
         try:
-            if about['format'] != 1: raise WeightsError(f"{str(path)!r} has format {about['format']}; this version reads format 1.")
+            if about['format'] != 2: raise WeightsError(f"{str(path)!r} has format {about['format']}; this version reads format 2. Export the model again.")
             back = about['descriptors']
             self._units = [(TRANSFORMS[kind], centre, spread) for _, kind, centre, spread in back]
             super().__init__(about['instruments'], {n: tuple(ab) for n, ab in about['regions'].items()}, [n for n, *_ in back], about['activity_hop'], about['meta'], about['name'], sha256_of(path) if about['quantized'] else about['sha256'], instruments)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['calibrate', 'expected_calibration_error', 'level_prior', 'keep_instruments', 'average_precisions',
-           'zero_shot_from_clip', 'on_protocol', 'model_card']
+           'zero_shot_from_clip', 'weigh_hints', 'centre_sound', 'on_protocol', 'model_card']
 
 # %% ../nbs/step_release.ipynb #e9d725ab
 import json
@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.data.core import DataLoaders
 from .core import DataError, checked_parameters, data_dir, derive_seed, git_commit, home, resource, set_seed, sha256_of, write_json, write_text
-from .backbones import BACKBONES
+from .backbones import BACKBONES, zero_shot_map
 from .branches import Features, Regions
-from .experiment import check_experiment, linear_probe, metrics_of, open_store, zero_shot_map
+from .experiment import check_experiment, linear_probe, metrics_of, open_store
 from .instruments import parse_instruments
 from .levels import sd_scale
 from .loaders import MixLoader
+from .audio import SAMPLE_RATE
 from .multitrack import JoinedStore
 from .remix import MixSampler, RemixPolicy
 from .tasks import MultiTaskModel, make_tasks
@@ -103,6 +104,34 @@ def zero_shot_from_clip(
         if not net.tags: continue
         out[name] = np.stack([tags[:, t].max(1) if t else np.full(len(tags), np.nan) for t in zero_shot_map(name, instruments).values()], 1)
     return out
+
+# %% ../nbs/step_release.ipynb #367448c9
+def weigh_hints(
+    model:MultiTaskModel,
+    logits:np.ndarray, # (N, K) of the branches alone, validation mixes
+    clip:torch.Tensor, # (N, clip features) of the same mixes
+    truth:np.ndarray, known:np.ndarray,
+    grid=(0., .25, .5, .75, 1.),
+)->dict:               # weight → mean average precision
+    "Choose what the taggers' own opinion counts, and set it"
+    with torch.no_grad():
+        model.hints.weight.fill_(1.); hint = model.hints.eval()(clip.float()).numpy()
+    score = {w: float(np.nanmean(average_precisions(logits + w*hint, truth, known))) for w in grid}
+    model.hints.weight.fill_(max(score, key=score.get))
+    return score
+
+# %% ../nbs/step_release.ipynb #6bafa6f4
+@torch.no_grad()
+def centre_sound(
+    model:MultiTaskModel,
+    sounds:list, # arrays at 16 kHz: single notes of the training side
+)->MultiTaskModel:
+    "Set the usual sound, which embeddings of whole sounds are taken relative to"
+    n, branches = round(3.*SAMPLE_RATE), model.branches.eval()
+    x = torch.stack([torch.from_numpy(np.pad(v[:n], (0, max(0, n - len(v)))).astype(np.float32)) for v in sounds])
+    raw = [branches.raw_sound(heard, branches.shared(heard)[1]) for heard in map(model.features, x.split(32))]
+    branches.usual_sound.copy_(torch.cat(raw).mean(0))
+    return model
 
 # %% ../nbs/step_release.ipynb #e489e530
 def on_protocol(

@@ -49,6 +49,7 @@ class Analysis:
     model: dict              # name, sha256
     thresholds: tuple = (.5, .3) # activity starts above the first and ends below the second
     level_if_present_lu: np.ndarray = None # (K,) the level before presence hides it; for evaluation
+    sound: np.ndarray = None # (S,) embedding of the whole, whoever plays, of length one; None for silence
 
     def table(self)->'pd.DataFrame':
         "One row per instrument, most probable first"
@@ -193,7 +194,7 @@ class Reader:
 
     def predict(self,
         x:np.ndarray, # (B, n) float32, n = `window`
-    )->dict:          # presence (B, K) logits, z (B, K, D); if the model has them: level (B, K, 2) mean and log deviation in LU, descriptors (B, K, N) in standard units, activity (B, K, frames) logits
+    )->dict:          # presence (B, K) logits, z (B, K, D), sound (B, S); if the model has them: level (B, K, 2) mean and log deviation in LU, descriptors (B, K, N) in standard units, activity (B, K, frames) logits
         raise NotImplementedError
 
     def units(self, y:np.ndarray)->np.ndarray:
@@ -224,11 +225,12 @@ class Reader:
         centred = np.zeros_like(x)
         for c, w, n in zip(centred, x, sounding): c[:n] = w[:n] - w[:n].mean(dtype=np.float64)
         loud = loudness(centred)
-        out = {k: v[:, self._keep] for k, v in self.predict(x*heard_gain(loud)[:, None]).items()}
+        out = self.predict(x*heard_gain(loud)[:, None]); sound = out.pop('sound')
+        out = {k: v[:, self._keep] for k, v in out.items()}
         cal, pick = self.meta.get('calibration', {}), lambda v: np.asarray(v, np.float32)[self._keep]
         logit = out['presence']
         if 'scale' in cal: logit = logit*pick(cal['scale']) + pick(cal['offset'])
-        res = dict(presence=_sigmoid(logit), z=out['z'])
+        res = dict(presence=_sigmoid(logit), z=out['z'], vector=sound)
         if 'level' in out:
             level, sd = out['level'][..., 0], np.exp(out['level'][..., 1])
             if 'level_prior' in cal: level = toward_prior(level, sd, *map(pick, cal['level_prior']))
@@ -275,6 +277,8 @@ class Reader:
             if y is not None:
                 values = self.units((w[:, i]*y[:, i]).sum(0)/w[:, i].sum()).tolist() if present[i] else [math.nan]*len(self.descriptors)
                 descriptors[k] = dict(zip(self.descriptors, values))
+        vector = (weight[:, None]*stack('vector')).sum(0)
+        sound = (vector/np.linalg.norm(vector)).astype(np.float32) if vector.any() else None
         activity, times = self._curves(results, duration_s)
         activity *= present[:, None]
         if duration_s < .4: level = sd = np.full(K, np.nan)
@@ -282,7 +286,7 @@ class Reader:
         level, sd = np.where(present, level, np.nan), np.where(present, sd, np.nan)
         cut = self.meta.get('activity_thresholds', (.5, .3))
         return Analysis(str(file), duration_s, sample_rate, self.instruments, presence, present, level, sd, activity, times, TimbreTable(timbre, dict(self.regions)),
-                        descriptors, dict(name=self.name, sha256=self.sha256), tuple(cut), if_present)
+                        descriptors, dict(name=self.name, sha256=self.sha256), tuple(cut), if_present, sound)
 
     def _curves(self, results, duration_s):
         "The windows' activity laid on one time axis, averaged where they overlap"
@@ -327,14 +331,12 @@ class Reader:
     def embed(self,
         waveform,              # (n,) or (n, channels)
         sample_rate:int,       # Hz
-        instrument:str|None=None, # whose embedding; None: presence-weighted over all instruments
-    )->np.ndarray:             # (D,) of unit length
+        instrument:str|None=None, # whose embedding; None: that of the sound as a whole, for single sounds and whole mixes
+    )->np.ndarray:             # (D,) of unit length; cosines compare two of the same instrument, or two of whole sounds
         "The timbre embedding of a sound"
         a = self.analyze_array(waveform, sample_rate)
-        if not a.timbre.vectors: raise AudioError("The sound is silent; it has no timbre.")
-        if instrument is not None: return a.timbre[instrument]
-        v = sum(a.presence[i]**2*a.timbre[k] for i, k in enumerate(a.instruments) if k in a.timbre)
-        return v/np.linalg.norm(v)
+        if a.sound is None: raise AudioError("The sound is silent; it has no timbre.")
+        return a.sound if instrument is None else a.timbre[instrument]
 
     def stream(self,
         blocks:Iterable,   # arrays (n,) or (n, channels)

@@ -22,7 +22,7 @@ from .core import DataError, ParameterError, WeightsError, best_device, checked_
 from .audio import SAMPLE_RATE, load_audio
 from .instruments import map_label, parse_instruments, taxonomy
 from .backbones import BACKBONES, NETWORKS, HarmonicDecibel, load_backbone, plot_harmonic_filters, save_backbone
-from .experiment import check_experiment, open_store, zero_shot, zero_shot_map
+from .experiment import check_experiment, open_store, zero_shot
 from .loaders import MixLoader
 from .remix import MixSampler, RemixPolicy, make_mixes
 from .tasks import Presence, masked_mean

@@ -9,7 +9,7 @@ __all__ = ['TASKS', 'masked_mean', 'PerInstrument', 'Task', 'Presence', 'Level',
 
 # %% ../nbs/32_tasks.ipynb #ba2efc89
 import json, math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zlib import crc32
 
@@ -23,7 +23,7 @@ from .backbones import weights_header
 from .descriptors import DESCRIPTORS, describe, to_target, from_target
 from .remix import Mix, MixSampler, make_mixes, relations, synth_store
 from .audio import MelBands
-from .branches import Branched, Branches, Features, Heard, Regions, taxonomy_paths
+from .branches import Branched, Branches, Features, Heard, Hints, Regions, taxonomy_paths
 
 # %% ../nbs/32_tasks.ipynb #1f23e414
 def masked_mean(loss:Tensor, mask:Tensor)->Tensor:
@@ -64,16 +64,18 @@ class Task:
 
 class _Read(nn.Module):
     "A head that reads the representations through one `PerInstrument` layer"
-    def __init__(self, layer, squeeze=False): super().__init__(); self.layer, self.squeeze = layer, squeeze
-    def forward(self, b:Branched):
-        y = self.layer(b.z)
-        return y[..., 0] if self.squeeze else y
+    def __init__(self, layer): super().__init__(); self.layer = layer
+    def forward(self, b:Branched): return self.layer(b.z)
 
 # %% ../nbs/32_tasks.ipynb #037a69fd
 class Presence(Task):
     "Is the instrument in the mix? Logits (B, K)"
     name = 'presence'
-    def head(self, regions, n_instruments, frame_width): return _Read(PerInstrument(n_instruments, regions.width, 1), squeeze=True)
+    def head(self, regions, n_instruments, frame_width):
+        class Head(nn.Module):
+            def __init__(s): super().__init__(); s.layer = PerInstrument(n_instruments, regions.width, 1)
+            def forward(s, b): return s.layer(b.z)[..., 0] + (0. if b.hint is None else b.hint)
+        return Head()
     def target(self, mix): return mix.presence, mix.presence_known
     def loss(self, pred, target, mask): return masked_mean(F.binary_cross_entropy_with_logits(pred, target, reduction='none'), mask)
     def metrics(self, pred, target, mask, instruments):
@@ -314,12 +316,14 @@ class MultiTaskModel(nn.Module):
         if tree: branch['hierarchy'] = tree = taxonomy_paths(instruments) if tree is True else tree
         paths = dict(hierarchy=[tree[k] for k in instruments]) if tree else {}
         self.branches = Branches(features.n_channels, features.n_clip, len(self.instruments), regions, **{**branch, **paths})
-        self.regions = self.branches.regions
+        self.regions, self.hints = self.branches.regions, Hints(features, self.instruments)
         width = self.branches.att.shape[1]
         self.heads = nn.ModuleDict({t.name: t.head(self.regions, len(self.instruments), width) for t in tasks})
         self.config = dict(backbone=features.names, stride=features.stride, instruments=self.instruments, tasks=list(self.tasks), branch=branch)
 
-    def branched(self, x)->Branched: return self.branches(self.features(x) if isinstance(x, Tensor) else Heard(*x))
+    def branched(self, x)->Branched:
+        heard = self.features(x) if isinstance(x, Tensor) else Heard(*x)
+        return replace(self.branches(heard), hint=self.hints(heard.clip))
 
     def forward(self, x)->dict:
         "Waveforms (B, n), or computed features (frames, clip, bands; two are enough for branches without shares) → {task: prediction}"

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CHANGES', 'FACTORS', 'mix_descriptor_r2', 'representations', 'region_matrix', 'stem_pitch', 'grouped_prediction',
            'r_squared', 'leak_probes', 'grouped_r2', 'counterfactual_plans', 'displacement', 'dci', 'importances',
-           'mig', 'single_sources', 'cosine', 'region_cosine', 'retrieval', 'triplets', 'Observed', 'mfcc_statistics',
-           'observe', 'read', 'retrieval_table', 'disentanglement', 'plot_region_matrix', 'plot_region_tree',
-           'hear_through', 'plot_shares']
+           'mig', 'single_sources', 'cosine', 'region_cosine', 'retrieval', 'triplets', 'single_notes',
+           'note_agreement', 'Observed', 'mfcc_statistics', 'observe', 'read', 'retrieval_table', 'disentanglement',
+           'plot_region_matrix', 'plot_region_tree', 'hear_through', 'plot_shares']
 
 # %% ../nbs/step3.ipynb #0187e8d1
 from dataclasses import dataclass, replace
@@ -276,6 +276,34 @@ def triplets(
         same = np.flatnonzero(ok & (label == label[i]) & (True if differ is None else differ[i])); other = np.flatnonzero(ok & (label != label[i]))
         if len(same) and len(other): good += (similarity[i, same][:, None] > similarity[i, other][None]).sum(); total += len(same)*len(other)
     return (good/total if total else np.nan), int(total)
+
+def single_notes(
+    n_notes:int,       # about as many, spread over the sound sources
+    seed:int=0,
+    split:str='test',
+)->tuple[pd.DataFrame, list]: # rows of `recordings`, and their samples at 16 kHz
+    "Recorded single notes of known pitch; those that are not on this machine are left out"
+    from instrument_mtl.recordings import read_recording, recordings
+    t = recordings(); t = t[(t.kind == 'note') & t.pitch.notna() & (t.split == split) & (t.node != '')]
+    t = t.sample(frac=1, random_state=seed).groupby('sound_source').head(max(4, n_notes//t.sound_source.nunique())).sort_values('file')
+    sounds = [read_recording(r) for r in t.to_dict('records')]
+    there = [x is not None and np.abs(x).max() > 1e-3 for x in sounds]
+    return t[there].reset_index(drop=True), [x for x, ok in zip(sounds, there) if ok]
+
+def note_agreement(
+    vectors:dict,       # name → (N, D)
+    notes:pd.DataFrame, # N rows with node, pitch (MIDI) and sound_source
+)->pd.DataFrame:        # one row per name: agreement with any source and with another one, each by plain and by centred cosine
+    "Are notes of the same instrument nearer than others of the same pitch?"
+    pitch, source = notes.pitch.to_numpy(), notes.sound_source.to_numpy()
+    equal, other = np.abs(pitch[:, None] - pitch[None]) < .5, source[:, None] != source[None]
+    rows = {}
+    for name, X in vectors.items():
+        U = X/np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12); ways = {'': U@U.T, ', centred': cosine(X)}
+        rows[name] = {f'{who}{how}': triplets(S, notes.node, equal, differ)[0] for how, S in ways.items() for who, differ in (('any source', None), ('other source', other))}
+    out = pd.DataFrame(rows).T
+    out.attrs['triplets'] = [triplets(np.eye(len(notes)), notes.node, equal, differ)[1] for differ in (None, other)]
+    return out
 
 # %% ../nbs/step3.ipynb #75d3b391
 @dataclass
