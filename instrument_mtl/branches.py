@@ -94,7 +94,7 @@ class Hints(nn.Module):
 
     def forward(self, clip:Tensor)->Tensor: # (B, clip features) → (B, K)
         named = (self.columns >= 0).any(-1)
-        if not named.numel(): return clip.new_zeros(len(clip), len(self.columns))
+        if not named.numel(): return torch.zeros_like(clip[:, :1]).expand(-1, len(self.columns))
         x = torch.where(self.columns >= 0, clip[:, self.columns.clamp(min=0)], -30.).amax(-1)
         x = self.norm(x.flatten(1)).unflatten(1, named.shape).clamp(-3, 4)
         return self.weight*(x*named).sum(-1)/named.sum(-1).clamp(min=1)
@@ -296,8 +296,7 @@ class Branches(nn.Module):
     def raw_sound(self, heard:Heard, shared:Tensor)->Tensor: # (B, S)
         "What is read of the whole sound, and what all branches hear of it"
         if self.shares is None: return shared
-        everything = heard.bands.new_full((1, 1, 1, 1), 20.).expand(len(heard.bands), 1, *heard.bands.shape[1:])
-        return torch.cat([self.shares.read(heard.bands, everything)[0][:, 0], shared], 1)
+        return torch.cat([self.shares.read(heard.bands, torch.full_like(heard.bands, 20.)[:, None])[0][:, 0], shared], 1)
 
     def sound(self, raw:Tensor)->Tensor:
         "Its parts relative to the usual sound, each of length one; the two shared ones count for two thirds"
