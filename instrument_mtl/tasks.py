@@ -219,7 +219,7 @@ class Share(Task):
     "Which part of the sound is its own? Logits (B, K, M, T)"
     name = 'shares'
     def __init__(self,
-        absent:float=.1, # what an absent instrument counts, relative to one that plays
+        absent:float=0., # what an absent instrument counts, relative to one that plays
     ): self.absent, self._bands = absent, MelBands()
     def head(self, regions, n_instruments, frame_width):
         class Head(nn.Module):
@@ -234,10 +234,12 @@ class Share(Task):
             out[:, :K][sure] = 10**(.1*(bands(mix.signals[which])[back] - whole.repeat_interleave(sure.sum(1), 0))).clamp(max=0)
         return (255*out).round().to(torch.uint8), mix.presence_known & ~(sure & ~mix.level_lu.isfinite())
     def loss(self, pred, target, mask):
-        share, weight = target[:, :-1].float()/255, target[:, -1:].float()
-        each = (F.binary_cross_entropy_with_logits(pred, share, reduction='none')*weight/weight.mean((-1, -2), keepdim=True)).mean((-1, -2))
-        plays = share.amax((-1, -2)) > 0
-        return masked_mean(each, mask & plays) + self.absent*masked_mean(each, mask & ~plays)
+        weight, plays = target[:, -1].float(), target[:, :-1].amax((-1, -2)) > 0
+        weight = weight/weight.mean((-1, -2), keepdim=True)
+        def mean_over(which):
+            b, k = which.nonzero(as_tuple=True)
+            return (F.binary_cross_entropy_with_logits(pred[b, k], target[b, k].float()/255, reduction='none')*weight[b]).mean((-1, -2)).sum()/max(len(b), 1)
+        return mean_over(mask & plays) + (self.absent*mean_over(mask & ~plays) if self.absent else 0.)
     def metrics(self, pred, target, mask, instruments):
         rows, weight = [], target[:, -1].astype(np.float32)
         for k, name in enumerate(instruments):
