@@ -70,15 +70,10 @@ def keep_instruments(
 )->MultiTaskModel:
     "A model that answers for some of the instruments, with the same weights for them"
     at = [model.instruments.index(k) for k in keep]
-    old_k, c = len(model.instruments), model.config
-    small = MultiTaskModel(model.features, keep, list(model.tasks.values()), model.regions, **c['branch'])
-    state = {}
-    for name, v in small.state_dict().items():
-        o = model.state_dict()[name]
-        if o.shape == v.shape: state[name] = o
-        elif o.shape[0] == old_k*(v.shape[0]//len(keep)) and v.shape[0] % len(keep) == 0:
-            per = v.shape[0]//len(keep); state[name] = o.unflatten(0, (old_k, per))[at].flatten(0, 1)
-    small.load_state_dict(state)
+    build = lambda names: MultiTaskModel(model.features, names, list(model.tasks.values()), model.regions, **model.config['branch'])
+    small, one = build(keep), build(keep[:1]).state_dict()  # what has another shape for one instrument has a part for each
+    part = lambda name, v: v if v.shape == one[name].shape else v.unflatten(0, (len(model.instruments), -1))[at].flatten(0, 1)
+    small.load_state_dict({name: part(name, v) for name, v in model.state_dict().items()})
     return small.eval()
 
 # %% ../nbs/step_release.ipynb #a064d1f8
@@ -171,6 +166,7 @@ Written by `nbs/step_release.ipynb` (commit {m['commit']}, seed {m['seed']}); ev
 
 **What it is.** Presence, level (LU), timbre and activity of {len(m['thresholds'])} instruments from mono 16 kHz audio in windows of {m['seconds']:g} s. Frozen backbones
 ({'; '.join(f"`{b}`: {BACKBONES[b].licence}, trained on {BACKBONES[b].trained_on}, from the PyPI package `{BACKBONES[b].source}`" for b in p['backbone'].split('+'))}; fetched and checked at first use, not part of this file), with attention branches and heads trained here (Apache-2.0).
+Presence is what the branches say plus, with one weight for all instruments, what the backbones' own tags say.
 
 **Two models.** The figures are those of the *judged* model, which never heard the makers of validation and test. {f"The model in this folder is the same recipe trained on {p['n_refit']} more mixes in which those makers take part too; what that gains is not measured." if p.get('n_refit') else 'It is the model in this folder.'}
 

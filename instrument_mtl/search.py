@@ -63,12 +63,16 @@ def _content(d:dict)->str:
     try: return sha256_of(d['file'])
     except OSError as e: raise DataError(f"{d['file']!r} cannot be read for its hash ({e.strerror}); pass the analysis with its 'content', or keep the file where it was.") from None
 
+def _words(tags)->list:
+    "A recording's tags, each once, without the spaces around them"
+    return sorted({str(t).strip() for t in ([tags] if isinstance(tags, str) else tags or ())} - {''})
+
 def rows_of(
-    analysis, # an `Analysis`, or the dict of its JSON
+    analysis, # an `Analysis`, or the dict of its JSON; its 'tags' may be any words
 )->list:      # one dict per instrument that has a timbre
     "The rows of the index for one recording"
     d = _as_dict(analysis)
-    about = dict(file=plain_name(os.path.abspath(d['file'])), content=_content(d), duration_s=d['duration_s'], model=d['model'].get('sha256', ''))
+    about = dict(file=plain_name(os.path.abspath(d['file'])), content=_content(d), duration_s=d['duration_s'], model=d['model'].get('sha256', ''), tags=_words(d.get('tags')))
     return [dict(about, instrument=i['name'], vector=np.asarray(i['timbre'], np.float32), presence=i['presence'], present=bool(i.get('present', True)), level_lu=i['level_lu'],
                  **{n: i['descriptors'].get(n) for n in DESCRIPTORS}, **{f'{r}_score': None if math.isnan(v) else v for r, v in region_scores(i['descriptors']).items()})
             for i in d['instruments'] if i.get('timbre') is not None]
@@ -154,14 +158,14 @@ class TimbreIndex:
     def _schema(self, width, about):
         import pyarrow as pa
         text, asked = ['file', 'content', 'instrument', 'model'], ['presence', 'level_lu', *(f'{r}_score' for r in SIGNS)]
-        return pa.schema([*((n, pa.string()) for n in text), ('vector', pa.list_(pa.float32(), width)), ('numbers', pa.binary(4*len(NUMBERS))), ('present', pa.bool_()), *((n, pa.float32()) for n in asked)],
+        return pa.schema([*((n, pa.string()) for n in text), ('vector', pa.list_(pa.float32(), width)), ('numbers', pa.binary(4*len(NUMBERS))), ('present', pa.bool_()), ('tags', pa.list_(pa.string())), *((n, pa.float32()) for n in asked)],
                          metadata={b'instrument_mtl': json.dumps(dict(about, numbers=NUMBERS)).encode()})
 
     def _create(self, about):
         "The empty table, with an index on each column that a query always asks"
-        from lancedb.index import BTree, Bitmap
+        from lancedb.index import BTree, Bitmap, LabelList
         self._table = self.db.create_table('timbre', schema=self._schema(about['width'], about), exist_ok=True)
-        for column, kind in (('content', BTree()), ('file', BTree()), ('instrument', Bitmap()), ('present', Bitmap())): self.table.create_index(column, config=kind)
+        for column, kind in (('content', BTree()), ('file', BTree()), ('instrument', Bitmap()), ('present', Bitmap()), ('tags', LabelList())): self.table.create_index(column, config=kind)
 
     @property
     def _columns(self)->list:
@@ -210,6 +214,26 @@ class TimbreIndex:
             if new: self.table.add(pa.Table.from_pylist([dict(r, numbers=numbers(r)) for r in new], schema=self.table.schema))
             for file, content in stale: self.table.delete(f'file = {_sql(file)} AND content = {_sql(content)}')
         return len(new)
+
+    def _tagged(self):
+        "Refuse an index whose rows have no tags"
+        if self.table is not None and 'tags' not in self.table.schema.names: raise DataError(f"The index {self.path!r} was made by an earlier version and knows no tags; delete {self.path}/timbre.lance and call `instrument-mtl index` again: its results are kept.")
+
+    @_told
+    def tag(self,
+        name,  # path of a recording in the index, or its content hash
+        tags,  # words; they take the place of those that it had
+    )->int:    # rows that changed
+        "Say what a recording is: 'live', 'take 2', a genre; `search` can ask for it"
+        self._tagged()
+        if self.table is None: return 0
+        name, words = plain_name(name), _words(tags)
+        where = f"{_sql_in('file', sorted({name, plain_name(os.path.abspath(name))}))} OR content = {_sql(name)}"
+        with self._writing():
+            changed = [r['tags'] or [] for r in self._rows(where, ['tags']).to_pylist()]
+            if not any(r != words for r in changed): return 0
+            self.table.update(where=where, values={'tags': words}) if words else self.table.update(where=where, values_sql={'tags': 'NULL'})
+        return len(changed)
 
     @_told
     def maintain(self,
@@ -316,6 +340,7 @@ class TimbreIndex:
         min_presence:float|None=None, # None: where the instrument was found present by its own threshold
         level_lu:tuple|None=None,   # (lowest, highest) level relative to the mix; None at an end: open
         moves:dict|None=None,       # region → signed step in standard deviations, or words such as 'brighter'
+        tags=None,                  # a word or several, all of which a recording must have
         analyzer=None,              # for files that are not in the index; None: the shipped model
         exact:bool=False,           # look at every vector even when there is an approximate index
     )->pd.DataFrame:                # nearest first: file, similarity (cosine), presence, level_lu, duration_s, the change of each moved region, descriptors
@@ -333,6 +358,7 @@ class TimbreIndex:
             limits.append(self._moved(q, instrument, region, float(step)))
         if not v.any(): raise ParameterError(f"The moves {', '.join(moves)} leave no region in which a sound could stay near.")
         where = f"instrument = {_sql(instrument)}" + (' AND present = true' if min_presence is None else '')
+        if words := _words(tags): self._tagged(); where += f" AND array_has_all(tags, [{', '.join(map(_sql, words))}])"
         found = self._passing(v, where, [(n, sign, float(x)) for n, sign, x in limits if x is not None], q['content'], top, exact)
         return self._result(found, q, v, moves)
 
@@ -380,6 +406,7 @@ def search_arguments(c):
     c.add_argument('--min-presence', type=float, help='lowest presence, 0 to 1; default: where the instrument was found')
     c.add_argument('--min-level', type=float, help='lowest level in LU relative to the mix')
     c.add_argument('--max-level', type=float, help='highest level in LU relative to the mix')
+    c.add_argument('--tag', dest='tags', action='append', help='a tag that a recording must have; may be given several times')
     c.add_argument('--step', type=float, default=.5, help='how far --brighter and the like go at least, in standard deviations; default 0.5')
     for word, (region, _) in WORDS.items(): c.add_argument(f'--{word}', dest='words', action='append_const', const=word, help=f'{word} (moves along {region})')
     c.add_argument('--model', help='a model.safetensors, a run folder or an .onnx file; default: the shipped model')
@@ -394,7 +421,7 @@ def search_command(args)->int:
         index.check_instrument(args.instrument)  # before the model is loaded
         from instrument_mtl.onnx_analysis import load_analyzer
         analyzer = load_analyzer(args.model, args.device)
-    found = index.search(args.like, args.instrument, args.top, args.min_presence, (args.min_level, args.max_level), moves_of(args.words or [], args.step), analyzer)
+    found = index.search(args.like, args.instrument, args.top, args.min_presence, (args.min_level, args.max_level), moves_of(args.words or [], args.step), args.tags, analyzer)
     if args.format == 'json':
         from instrument_mtl.core import jsonable
         for row in found.to_dict('records'): print(json.dumps(jsonable(row), ensure_ascii=False, allow_nan=False))
