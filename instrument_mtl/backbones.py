@@ -1171,10 +1171,11 @@ def save_backbone(
 def zero_shot_map(
     backbone:str,     # a registered tagger
     instruments:list, # taxonomy nodes
+    tags:list|None=None, # names of its outputs; None: those that it was published with
 )->dict:              # instrument → indices of the tags that mean it
     "Which tags of a published tagger speak of which instrument: those that map to it or to something below it"
     entry = BACKBONES[one_of(backbone, BACKBONES, 'backbone')]
-    vocabulary = next(v for v in ('jamendo', 'mtat', 'msd', 'audioset') if v in str(getattr(entry, 'tags', '')) + backbone.replace('mtt', 'mtat'))
-    tags = load_backbone(backbone, None).tags
-    nodes = [map_label(t, vocabulary) for t in tags]
+    vocabulary = next((v for v in ('jamendo', 'mtat', 'msd', 'audioset') if v in f'{entry.tags} {backbone}'.replace('mtt', 'mtat')), None)
+    if vocabulary is None: raise ParameterError(f"The tags of {backbone!r} are of no vocabulary that is mapped to instruments.")
+    nodes = [map_label(t, vocabulary) for t in (_tags(entry) if tags is None else tags)]
     return {k: [i for i, n in enumerate(nodes) if n and taxonomy().is_under(n, k)] for k in instruments}

@@ -80,21 +80,20 @@ class Hints(nn.Module):
         instruments:list, # K taxonomy nodes
     ):
         super().__init__()
-        at, columns = features.n_channels, [[] for _ in instruments] # instrument → for each tagger that names it, the columns of its tags
+        at, columns = features.n_channels, [[] for _ in instruments] # instrument → for each tagger, the columns of the tags that mean it
         for name, net in zip(features.names.split('+'), features.backbones):
-            if len(net.tags) and name.strip() in _backbones.BACKBONES:
-                for have, tags in zip(columns, _backbones.zero_shot_map(name.strip(), instruments).values()):
-                    have.append([at + t for t in tags])
+            if net.tags:
+                for have, tags in zip(columns, _backbones.zero_shot_map(name.strip(), instruments, net.tags).values()): have.append([at + t for t in tags])
             at += len(net.tags)
-        n, most = max(map(len, columns)), max([len(c) for have in columns for c in have], default=0)
+        n, most = max(map(len, columns), default=0), max([len(c) for have in columns for c in have], default=0)
         table = torch.tensor([[c + [-1]*(most - len(c)) for c in have] for have in columns]).reshape(len(instruments), n, most).long()
         self.register_buffer('columns', table, persistent=False)
         self.norm = nn.BatchNorm1d(len(instruments)*n, affine=False)
         self.register_buffer('weight', torch.zeros(()))
 
     def forward(self, clip:Tensor)->Tensor: # (B, clip features) → (B, K)
+        if not self.columns.numel(): return torch.zeros_like(clip[:, :1]).expand(-1, len(self.columns))
         named = (self.columns >= 0).any(-1)
-        if not named.numel(): return torch.zeros_like(clip[:, :1]).expand(-1, len(self.columns))
         x = torch.where(self.columns >= 0, clip[:, self.columns.clamp(min=0)], -30.).amax(-1)
         x = self.norm(x.flatten(1)).unflatten(1, named.shape).clamp(-3, 4)
         return self.weight*(x*named).sum(-1)/named.sum(-1).clamp(min=1)
@@ -235,7 +234,7 @@ class Branched:
     attention: Tensor # (B, K, F) which moments it looks at; sums to one over F
     shares: Tensor|None = None   # (B, K, M, T) logits: how much of the power in each mel band and frame is its own
     share_lu: Tensor|None = None # (B, K) loudness of that share relative to the mix
-    sound: Tensor|None = None    # (B, S) the whole sound, whoever makes it, of length one
+    sound: Tensor|None = None    # (B, S) the whole sound, whoever makes it, of length one; None while training
     hint: Tensor|None = None     # (B, K) what the backbones' own tags say, in standard units, times its weight
 
 def _stacked(*shape, fan_in)->nn.Parameter:
@@ -299,7 +298,7 @@ class Branches(nn.Module):
         return torch.cat([self.shares.read(heard.bands, torch.full_like(heard.bands, 20.)[:, None])[0][:, 0], shared], 1)
 
     def sound(self, raw:Tensor)->Tensor:
-        "Its parts relative to the usual sound, each of length one; the two shared ones count for two thirds"
+        "Its parts relative to the usual sound, each of length one; the two shared ones count for two thirds (beside half of it, and none, on recorded notes of the test side)"
         parts = [F.normalize(p, dim=-1) for p in (raw - self.usual_sound).split(self.sound_parts, 1)]
         return F.normalize(torch.cat([*parts[:-2], *[2*p for p in parts[-2:]]], 1), dim=-1)
 

@@ -155,27 +155,32 @@ def index_folder(
     if not isinstance(analyzer, Reader): analyzer = load_analyzer(analyzer)
     index, kept = TimbreIndex(db), results_dir(db)
     if index.table is not None: index._check(analyzer.sha256, index.about['width'])
-    tagged = {os.path.abspath(base): words for name, words in (tags or {}).items() for base in (name, Path(folder)/name) if os.path.exists(base)}
-    missing = [n for n in tags or {} if not any(os.path.abspath(b) in tagged for b in (n, Path(folder)/n))]
-    if missing: raise DataError(f"Tags are given for {missing[0]!r}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else '') + f", which is not below {str(folder)!r}.")
-    if tags: index._tagged()
+    recordings, tagged, missing = {os.path.abspath(p) for p in paths}, {}, []
+    for name, words in (tags or {}).items():
+        p = next((p for p in map(os.path.abspath, (Path(folder)/name, name)) if p in recordings), None)
+        if p is None: missing.append(name)
+        else: tagged[p] = words
+    if missing: raise DataError(f"Tags are given for {missing[0]!r}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else '') + f", which is no recording below {str(folder)!r}.")
+    if tagged: index._tagged()
     place = lambda p: (t := result_path(p, kept)).parent/t.stem[-2:]/t.name
     summary, waiting, todo = dict(files=len(paths), done=0, skipped=0, added=0, failed={}), [], []
 
     def keep(d, last=False):
         if d is not None: waiting.append(d)
         if waiting and (last or len(waiting) >= portion): summary['added'] += index.add(waiting); waiting.clear()
-    with_tags = lambda d, p: dict(d, tags=tagged[t]) if (t := os.path.abspath(p)) in tagged else d
+    of_content = {}
+    def note(p, d):  # a copy has no row of its own: what is tagged is the recording
+        if (t := os.path.abspath(p)) in tagged: of_content.setdefault(d['content'], set()).update(tagged[t])
     for p in paths:
         if (d := _stored(place(p), p, analyzer.sha256)) is None: todo.append(p)
-        else: summary['skipped'] += 1; keep(with_tags(d, p))
+        else: summary['skipped'] += 1; keep(d); note(p, d)
     keep(None, last=True)
     for p, d in tqdm(_results(analyzer, todo, workers, scheduler) if todo else (), total=len(todo), desc='analysing', disable=not progress):
         if 'error' in d: summary['failed'][plain_name(p)] = d['error']; continue
         with written(place(p)): write_json(place(p), d, indent=None)
-        summary['done'] += 1; keep(with_tags(d, p))
+        summary['done'] += 1; keep(d); note(p, d)
     keep(None, last=True)
-    for p, words in tagged.items(): index.tag(p, words)  # of recordings that were there already
+    if of_content: index.tag(of_content)
     index.maintain()  # also when nothing was added: an earlier call may have ended before it
     return dict(summary, seconds=round(time.perf_counter() - start, 2))
 
@@ -194,11 +199,17 @@ def sizing(
 # %% ../nbs/52_catalogue.ipynb #fa8d1d54
 def read_tags(path)->dict: # file → words
     "The tags of recordings from a CSV with the columns file and tags"
-    import pandas as pd
-    try: t = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as e: raise DataError(f"{str(path)!r} cannot be read as a table of tags ({e}).") from None
-    if not {'file', 'tags'} <= set(t.columns): raise DataError(f"{str(path)!r} needs the columns file and tags; it has {', '.join(map(str, t.columns))}.")
-    return {f: w.split(';') for f, w in zip(t.file, t.tags)}
+    import csv
+    out = {}
+    try:
+        with open(path, encoding='utf-8-sig', newline='') as f:
+            rows = csv.DictReader(f)
+            if not {'file', 'tags'} <= set(rows.fieldnames or ()): raise DataError(f"{str(path)!r} needs the columns file and tags; it has {', '.join(rows.fieldnames or ())}.")
+            for r in rows:
+                if None in r or r['tags'] is None: raise DataError(f"Line {rows.line_num} of {str(path)!r} has another number of columns than the first; tags are separated by ;")
+                out.setdefault(r['file'], []).extend(r['tags'].split(';'))
+    except (OSError, ValueError, csv.Error) as e: raise DataError(f"{str(path)!r} cannot be read as a table of tags ({e}).") from None
+    return out
 
 def index_arguments(c):
     "Add the arguments of `index` to an argparse parser"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 from .core import DataError, ParameterError, best_device, data_dir, derive_seed, one_of, set_seed
-from .instruments import parse_instruments, taxonomy
+from .instruments import parse_instruments
 from .backbones import BACKBONES, load_backbone, zero_shot_map
 from .branches import Features, Regions
 from .tasks import TASKS, MultiTaskModel, make_tasks

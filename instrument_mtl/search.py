@@ -142,7 +142,7 @@ class TimbreIndex:
     def _check(self, model, width):
         if model is not None and model != self.about['model']:
             raise DataError(f"The vectors were made by model {model[:12] or 'without a file'}, those in {self.path!r} by {self.about['model'][:12] or 'a model without a file'}; they cannot be compared. Use that model, or make a new index.")
-        if width != self.about['width']: raise DataError(f"The vector has {width} numbers, those in {self.path!r} have {self.about['width']}; it comes from another model.")
+        if width != self.about['width']: raise DataError(f"The vector has {width} numbers, those in {self.path!r} have {self.about['width']}; it comes from another model, or it is that of a whole sound (`embed` without an instrument).")
 
     # ---- writing
     @contextmanager
@@ -206,12 +206,15 @@ class TimbreIndex:
             self.__dict__.pop('about', None)
             self._check(about['model'], about['width'])
             contents, files = sorted({r['content'] for r in rows}), {r['file']: r['content'] for r in rows}
-            old = self._rows(_sql_in('file', files), ['file', 'content']).to_pylist()
+            tagged = 'tags' in self.table.schema.names
+            if any(r['tags'] for r in rows): self._tagged()
+            old = self._rows(_sql_in('file', files), ['file', 'content', *(['tags'] if tagged else [])]).to_pylist()
+            had = {o['file']: o['tags'] for o in old} if tagged else {}
             stale = sorted({(o['file'], o['content']) for o in old if o['content'] != files[o['file']]})
             there = {(o['content'], o['instrument']) for o in self._rows(_sql_in('content', contents), ['content', 'instrument']).to_pylist()}
             new = [r for r in rows if (r['content'], r['instrument']) not in there]
             numbers = lambda r: np.array([math.nan if r.get(n) is None else r[n] for n in self.about.get('numbers', ())], np.float32).tobytes()
-            if new: self.table.add(pa.Table.from_pylist([dict(r, numbers=numbers(r)) for r in new], schema=self.table.schema))
+            if new: self.table.add(pa.Table.from_pylist([dict(r, tags=r['tags'] or had.get(r['file']), numbers=numbers(r)) for r in new], schema=self.table.schema))
             for file, content in stale: self.table.delete(f'file = {_sql(file)} AND content = {_sql(content)}')
         return len(new)
 
@@ -221,19 +224,23 @@ class TimbreIndex:
 
     @_told
     def tag(self,
-        name,  # path of a recording in the index, or its content hash
-        tags,  # words; they take the place of those that it had
-    )->int:    # rows that changed
-        "Say what a recording is: 'live', 'take 2', a genre; `search` can ask for it"
+        tags:dict, # path of a recording in the index, or its content hash → words; they take the place of those that it had
+    )->int:        # rows that changed
+        "Say what recordings are: 'live', 'take 2', a genre; `search` can ask for it. Tags are in the table alone: they stay when a file changes, not when the table is deleted"
         self._tagged()
         if self.table is None: return 0
-        name, words = plain_name(name), _words(tags)
-        where = f"{_sql_in('file', sorted({name, plain_name(os.path.abspath(name))}))} OR content = {_sql(name)}"
+        wanted = {n: _words(words) for name, words in tags.items() for n in (plain_name(name), plain_name(os.path.abspath(name)))}
+        names, changed = sorted(wanted), 0
         with self._writing():
-            changed = [r['tags'] or [] for r in self._rows(where, ['tags']).to_pylist()]
-            if not any(r != words for r in changed): return 0
-            self.table.update(where=where, values={'tags': words}) if words else self.table.update(where=where, values_sql={'tags': 'NULL'})
-        return len(changed)
+            for part in (names[i:i + 1000] for i in range(0, len(names), 1000)):
+                groups = {}
+                for r in self._rows(f"{_sql_in('file', part)} OR {_sql_in('content', part)}", ['file', 'content', 'tags']).to_pylist():
+                    words = wanted[r['content'] if r['content'] in wanted else r['file']]
+                    if (r['tags'] or []) != words: groups.setdefault(tuple(words), set()).add(r['content']); changed += 1
+                for words, contents in groups.items():
+                    values = dict(values={'tags': list(words)}) if words else dict(values_sql={'tags': 'NULL'})
+                    self.table.update(where=_sql_in('content', sorted(contents)), **values)
+        return changed
 
     @_told
     def maintain(self,
@@ -340,9 +347,9 @@ class TimbreIndex:
         min_presence:float|None=None, # None: where the instrument was found present by its own threshold
         level_lu:tuple|None=None,   # (lowest, highest) level relative to the mix; None at an end: open
         moves:dict|None=None,       # region → signed step in standard deviations, or words such as 'brighter'
-        tags=None,                  # a word or several, all of which a recording must have
         analyzer=None,              # for files that are not in the index; None: the shipped model
         exact:bool=False,           # look at every vector even when there is an approximate index
+        tags=None,                  # a word or several, all of which a recording must have
     )->pd.DataFrame:                # nearest first: file, similarity (cosine), presence, level_lu, duration_s, the change of each moved region, descriptors
         "Recordings in which an instrument sounds alike, or alike but for some moves"
         if top < 1: raise ParameterError(f"top = {top} is not allowed; it must be 1 or more.")
@@ -421,7 +428,7 @@ def search_command(args)->int:
         index.check_instrument(args.instrument)  # before the model is loaded
         from instrument_mtl.onnx_analysis import load_analyzer
         analyzer = load_analyzer(args.model, args.device)
-    found = index.search(args.like, args.instrument, args.top, args.min_presence, (args.min_level, args.max_level), moves_of(args.words or [], args.step), args.tags, analyzer)
+    found = index.search(args.like, args.instrument, args.top, args.min_presence, (args.min_level, args.max_level), moves_of(args.words or [], args.step), analyzer, tags=args.tags)
     if args.format == 'json':
         from instrument_mtl.core import jsonable
         for row in found.to_dict('records'): print(json.dumps(jsonable(row), ensure_ascii=False, allow_nan=False))

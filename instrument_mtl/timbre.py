@@ -285,7 +285,7 @@ def single_notes(
     "Recorded single notes of known pitch; those that are not on this machine are left out"
     from instrument_mtl.recordings import read_recording, recordings
     t = recordings(); t = t[(t.kind == 'note') & t.pitch.notna() & (t.split == split) & (t.node != '')]
-    t = t.sample(frac=1, random_state=seed).groupby('sound_source').head(max(4, n_notes//t.sound_source.nunique())).sort_values('file')
+    t = t.sample(frac=1, random_state=seed).groupby('sound_source').head(max(4, n_notes//max(1, t.sound_source.nunique()))).sort_values('file')
     sounds = [read_recording(r) for r in t.to_dict('records')]
     there = [x is not None and np.abs(x).max() > 1e-3 for x in sounds]
     return t[there].reset_index(drop=True), [x for x, ok in zip(sounds, there) if ok]
