@@ -279,7 +279,6 @@ class Branches(nn.Module):
         self.hidden_norm = nn.LayerNorm(D)
         self.tree = RegionTree(hierarchy, 2*trunk) if hierarchy else None
         self.sound_parts = ([self.shares.n_out//4]*4 if shares else []) + [trunk]*2
-        self.register_buffer('usual_sound', torch.zeros(sum(self.sound_parts)))
 
     def spoil(self, x:Tensor)->Tensor:
         "Normalised features (B, C) or (B, C, F), while training with channels hidden and shifted at random, the same at all times of a mix"
@@ -292,14 +291,10 @@ class Branches(nn.Module):
         h = self.trunk(self.spoil(self.norm(heard.frames)))
         return h, torch.cat([h.mean(-1), self.clip(self.spoil(self.clip_norm(heard.clip)))], 1)
 
-    def raw_sound(self, heard:Heard, shared:Tensor)->Tensor: # (B, S)
-        "What is read of the whole sound, and what all branches hear of it"
-        if self.shares is None: return shared
-        return torch.cat([self.shares.read(heard.bands, torch.full_like(heard.bands, 20.)[:, None])[0][:, 0], shared], 1)
-
-    def sound(self, raw:Tensor)->Tensor:
-        "Its parts relative to the usual sound, each of length one; the two shared ones count for two thirds (beside half of it, and none, on recorded notes of the test side)"
-        parts = [F.normalize(p, dim=-1) for p in (raw - self.usual_sound).split(self.sound_parts, 1)]
+    def sound(self, heard:Heard, shared:Tensor)->Tensor: # (B, S)
+        "What is read of the whole sound, and what all branches hear of it: parts of equal length, the shared ones of twice that"
+        read = self.shares.read(heard.bands, torch.full_like(heard.bands, 20.)[:, None])[0][:, 0] if self.shares is not None else shared[:, :0]
+        parts = [F.normalize(p, dim=-1) for p in torch.cat([read, shared], 1).split(self.sound_parts, 1)]
         return F.normalize(torch.cat([*parts[:-2], *[2*p for p in parts[-2:]]], 1), dim=-1)
 
     def forward(self, heard:Heard)->Branched:
@@ -314,7 +309,7 @@ class Branches(nn.Module):
         a = score.softmax(-1)
         mean = (u*a[:, :, None]).sum(-1)
         spread = ((u - mean[..., None]).square()*a[:, :, None]).sum(-1).add(1e-5).sqrt()
-        sound = None if self.training else self.sound(self.raw_sound(heard, shared))
+        sound = None if self.training else self.sound(heard, shared)
         shared = shared[:, None].expand(-1, u.shape[1], -1)
         parts = [mean, u.amax(-1), spread, shared if reach is None else shared*reach]
         if self.style:

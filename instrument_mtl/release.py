@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['calibrate', 'expected_calibration_error', 'level_prior', 'keep_instruments', 'average_precisions',
-           'zero_shot_from_clip', 'weigh_hints', 'centre_sound', 'on_protocol', 'model_card']
+           'zero_shot_from_clip', 'weigh_hints', 'on_protocol', 'model_card']
 
 # %% ../nbs/step_release.ipynb #e9d725ab
 import json
@@ -19,9 +19,7 @@ from .branches import Features, Regions
 from .experiment import check_experiment, linear_probe, metrics_of, open_store
 from .instruments import parse_instruments
 from .levels import sd_scale
-from .results import heard_gain
 from .loaders import MixLoader
-from .audio import SAMPLE_RATE, loudness
 from .multitrack import JoinedStore
 from .remix import MixSampler, RemixPolicy
 from .tasks import MultiTaskModel, make_tasks
@@ -117,22 +115,6 @@ def weigh_hints(
     score = {w: float(np.nanmean(average_precisions(logits + w*hint, truth, known))) for w in grid}
     model.hints.weight.fill_(max(score, key=score.get))
     return score
-
-# %% ../nbs/step_release.ipynb #6bafa6f4
-@torch.no_grad()
-def centre_sound(
-    model:MultiTaskModel,
-    sounds:list, # arrays at 16 kHz: single notes of the training side; none: nothing changes
-    seconds:float=3., # of a window
-)->MultiTaskModel:
-    "Set the usual sound, which embeddings of whole sounds are taken relative to"
-    if not sounds: return model
-    n, branches = round(seconds*SAMPLE_RATE), model.branches.eval()
-    x = np.stack([np.pad(v[:n], (0, max(0, n - len(v)))) for v in sounds]).astype(np.float32)
-    x = torch.from_numpy(x*heard_gain(loudness(x))[:, None]).to(branches.usual_sound.device)
-    raw = [branches.raw_sound(heard, branches.shared(heard)[1]) for heard in map(model.features, x.split(32))]
-    branches.usual_sound.copy_(torch.cat(raw).mean(0))
-    return model
 
 # %% ../nbs/step_release.ipynb #e489e530
 def on_protocol(

@@ -334,7 +334,9 @@ class Reader:
         instrument:str|None=None, # whose embedding; None: that of the sound as a whole, for single sounds and whole mixes
     )->np.ndarray:             # (D,) of unit length; cosines compare two of the same instrument, or two of whole sounds
         "The timbre embedding of a sound"
-        a = self.analyze_array(waveform, sample_rate)
+        y = to_working(waveform, sample_rate, 'the sound')
+        if instrument is None and 0 < len(y) < self.window: y = np.resize(y, self.window)  # again and again: what is compared is the sound, not how much silence follows it
+        a = self.analyze_array(y, SAMPLE_RATE)
         if a.sound is None: raise AudioError("The sound is silent; it has no timbre.")
         return a.sound if instrument is None else a.timbre[instrument]
 
