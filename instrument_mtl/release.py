@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['calibrate', 'expected_calibration_error', 'level_prior', 'keep_instruments', 'average_precisions',
-           'zero_shot_from_clip', 'weigh_hints', 'on_protocol', 'model_card']
+           'zero_shot_from_clip', 'fit_line', 'weigh_opinions', 'on_protocol', 'model_card']
 
 # %% ../nbs/step_release.ipynb #e9d725ab
 import json
@@ -15,7 +15,7 @@ import numpy as np, pandas as pd, torch
 from fastai.data.core import DataLoaders
 from .core import DataError, checked_parameters, data_dir, derive_seed, git_commit, home, resource, set_seed, sha256_of, write_json, write_text
 from .backbones import BACKBONES, zero_shot_map
-from .branches import Features, Regions
+from .branches import Features, Heard, Regions
 from .experiment import check_experiment, linear_probe, metrics_of, open_store
 from .instruments import parse_instruments
 from .levels import sd_scale
@@ -102,19 +102,35 @@ def zero_shot_from_clip(
     return out
 
 # %% ../nbs/step_release.ipynb #367448c9
-def weigh_hints(
+def fit_line(
     model:MultiTaskModel,
-    logits:np.ndarray, # (N, K) of the branches alone, validation mixes
-    clip:torch.Tensor, # (N, clip features) of the same mixes
-    truth:np.ndarray, known:np.ndarray,
+    loader:FeatureLoader, # training mixes
+)->MultiTaskModel:
+    "Fit the line of a trained model"
+    model.eval(); d = loader.data
+    with torch.no_grad(): model.line.fit((model.branches.standard(Heard(*loader.rows(i)[0])) for i in torch.arange(loader.n).split(256)), d['presence.target'], d['presence.mask'].bool())
+    return model
+
+def weigh_opinions(
+    model:MultiTaskModel,
+    loader:FeatureLoader, # validation mixes, not shuffled
     grid=(0., .25, .5, .75, 1.),
-)->dict:               # weight → mean average precision
-    "Choose what the taggers' own opinion counts, and set it"
+)->pd.DataFrame:          # mean average precision: rows are weights of the tags, columns those of the line
+    "Choose what the taggers' and the line's opinions count beside the branches, and set it"
+    model.eval(); parts = {n: [] for n in ('branches', 'tags', 'line')}
+    model.hints.weight.fill_(0.); model.line.weight.fill_(0.)
     with torch.no_grad():
-        model.hints.weight.fill_(1.); hint = model.hints.eval()(clip.to(model.hints.weight.device).float()).cpu().numpy()
-    score = {w: float(np.nanmean(average_precisions(logits + w*hint, truth, known))) for w in grid}
-    model.hints.weight.fill_(max(score, key=score.get))
-    return score
+        for i in torch.arange(loader.n).split(64):
+            heard = Heard(*loader.rows(i)[0]); parts['branches'].append(model(tuple(v for v in (heard.frames, heard.clip, heard.bands) if v is not None))['presence'])
+            model.hints.weight.fill_(1.); model.line.weight.fill_(1.)
+            parts['tags'].append(model.hints(heard.clip)); parts['line'].append(model.line(model.branches.standard(heard)))
+            model.hints.weight.fill_(0.); model.line.weight.fill_(0.)
+    p = {n: torch.cat(v).cpu().numpy() for n, v in parts.items()}
+    truth, known = loader.data['presence.target'].float().numpy(), loader.data['presence.mask'].bool().numpy()
+    score = pd.DataFrame({b: {a: float(np.nanmean(average_precisions(p['branches'] + a*p['tags'] + b*p['line'], truth, known))) for a in grid} for b in grid})
+    tags, line = score.stack().idxmax()
+    model.hints.weight.fill_(tags); model.line.weight.fill_(line)
+    return score.rename_axis(index='tags', columns='line')
 
 # %% ../nbs/step_release.ipynb #e489e530
 def on_protocol(
@@ -154,7 +170,7 @@ Written by `nbs/step_release.ipynb` (commit {m['commit']}, seed {m['seed']}); ev
 
 **What it is.** Presence, level (LU), timbre and activity of {len(m['thresholds'])} instruments from mono 16 kHz audio in windows of {m['seconds']:g} s. Frozen backbones
 ({'; '.join(f"`{b}`: {BACKBONES[b].licence}, trained on {BACKBONES[b].trained_on}, from the PyPI package `{BACKBONES[b].source}`" for b in p['backbone'].split('+'))}; fetched and checked at first use, not part of this file), with attention branches and heads trained here (Apache-2.0).
-Presence is what the branches say plus, with the weight {m['tag_weight']:g} for all instruments (chosen on validation mixes; standard units of each tag), what the backbones' own tags say: so the zero-shot taggers below are rivals and ingredients.
+Presence is what the branches say plus, each with one weight for all instruments (chosen on validation mixes, for opinions in standard units), what the backbones' own tags say ({m['opinions']['tags']:g}) and what a ridge regression on the features says ({m['opinions']['line']:g}): so the zero-shot taggers below are rivals and ingredients.
 
 **Two models.** The figures are those of the *judged* model, which never heard the makers of validation and test. {f"The model in this folder is the same recipe trained on {p['n_refit']} more mixes in which those makers take part too ({p['epochs_refit']} epochs in place of {p['epochs']}); what that gains is not measured." if p.get('n_refit') else 'It is the model in this folder.'}
 

@@ -23,7 +23,7 @@ from .backbones import weights_header
 from .descriptors import DESCRIPTORS, describe, to_target, from_target
 from .remix import Mix, MixSampler, make_mixes, relations, synth_store
 from .audio import MelBands
-from .branches import Branched, Branches, Features, Heard, Hints, Regions, taxonomy_paths
+from .branches import Branched, Branches, Features, Heard, Hints, Line, Regions, taxonomy_paths
 
 # %% ../nbs/32_tasks.ipynb #1f23e414
 def masked_mean(loss:Tensor, mask:Tensor)->Tensor:
@@ -318,14 +318,15 @@ class MultiTaskModel(nn.Module):
         if tree: branch['hierarchy'] = tree = taxonomy_paths(instruments) if tree is True else tree
         paths = dict(hierarchy=[tree[k] for k in instruments]) if tree else {}
         self.branches = Branches(features.n_channels, features.n_clip, len(self.instruments), regions, **{**branch, **paths})
-        self.regions, self.hints = self.branches.regions, Hints(features, self.instruments)
+        self.regions, self.hints, self.line = self.branches.regions, Hints(features, self.instruments), Line(features.n_channels + features.n_clip, len(self.instruments))
         width = self.branches.att.shape[1]
         self.heads = nn.ModuleDict({t.name: t.head(self.regions, len(self.instruments), width) for t in tasks})
         self.config = dict(backbone=features.names, stride=features.stride, instruments=self.instruments, tasks=list(self.tasks), branch=branch)
 
     def branched(self, x)->Branched:
         heard = self.features(x) if isinstance(x, Tensor) else Heard(*x)
-        return replace(self.branches(heard), hint=self.hints(heard.clip))
+        hint = self.hints(heard.clip) if self.training else self.hints(heard.clip) + self.line(self.branches.standard(heard))
+        return replace(self.branches(heard), hint=hint)
 
     def forward(self, x)->dict:
         "Waveforms (B, n), or computed features (frames, clip, bands; two are enough for branches without shares) → {task: prediction}"
