@@ -106,7 +106,7 @@ class TimbreIndex:
         path,                     # a folder, or the address of an object store such as s3://bucket/timbre.lance
         create:bool=True,         # False: an index that is not there is a `DataError`
         ann_above:int=20_000,     # rows from which on an approximate index is built
-        nprobes:int=16,           # cells of the inverted file that a query looks into: more is slower and finds more
+        nprobes:int=32,           # cells of the inverted file that a query looks into: more is slower and finds more
         refine:int=10,            # of an index with compressed vectors, as earlier versions made: this many times `top` candidates get their true distance
     ):
         import lancedb
