@@ -117,15 +117,13 @@ def weigh_opinions(
     grid=(0., .25, .5, .75, 1.),
 )->pd.DataFrame:          # mean average precision: rows are weights of the tags, columns those of the line
     "Choose what the taggers' and the line's opinions count beside the branches, and set it"
-    model.eval(); parts = {n: [] for n in ('branches', 'tags', 'line')}
-    model.hints.weight.fill_(0.); model.line.weight.fill_(0.)
+    model.eval(); model.hints.weight.fill_(1.); model.line.weight.fill_(1.); parts = []
     with torch.no_grad():
         for i in torch.arange(loader.n).split(64):
-            heard = Heard(*loader.rows(i)[0]); parts['branches'].append(model(tuple(v for v in (heard.frames, heard.clip, heard.bands) if v is not None))['presence'])
-            model.hints.weight.fill_(1.); model.line.weight.fill_(1.)
-            parts['tags'].append(model.hints(heard.clip)); parts['line'].append(model.line(model.branches.standard(heard)))
-            model.hints.weight.fill_(0.); model.line.weight.fill_(0.)
-    p = {n: torch.cat(v).cpu().numpy() for n, v in parts.items()}
+            x = loader.rows(i)[0]; heard = Heard(*x)
+            tags, line = model.hints(heard.clip), model.line(model.branches.standard(heard))
+            parts.append(dict(branches=model(x)['presence'] - tags - line, tags=tags, line=line))
+    p = {n: torch.cat([q[n] for q in parts]).cpu().numpy() for n in ('branches', 'tags', 'line')}
     truth, known = loader.data['presence.target'].float().numpy(), loader.data['presence.mask'].bool().numpy()
     score = pd.DataFrame({b: {a: float(np.nanmean(average_precisions(p['branches'] + a*p['tags'] + b*p['line'], truth, known))) for a in grid} for b in grid})
     tags, line = score.stack().idxmax()

@@ -150,8 +150,8 @@ def without_signals(model:MultiTaskModel)->MultiTaskModel:
     from instrument_mtl.tasks import TASKS
     kept = [t for n, t in model.tasks.items() if n in TASKS]
     core = MultiTaskModel(model.features, model.instruments, kept, model.regions, **model.config['branch'])
-    core.branches.load_state_dict(model.branches.state_dict()); core.hints.load_state_dict(model.hints.state_dict()); core.line.load_state_dict(model.line.state_dict())
-    for t in core.tasks: core.heads[t].load_state_dict(model.heads[t].state_dict())
+    state = model.state_dict()
+    core.load_state_dict({name: state[name] for name in core.state_dict()})
     return core.eval()
 
 LABELS = ('presence', 'level', 'descriptors', 'activity', 'shares', 'source', 'stem_mel')  # tasks that need labelled stems
