@@ -18,7 +18,7 @@ from .core import DataError, ImtlError, ParameterError, data_dir, sha256_of, wri
 from .onnx_analysis import load_analyzer
 from .reading import audio_below, plain_name
 from .results import Reader, result_path, written
-from .search import TimbreIndex
+from .search import TimbreIndex, tag_words
 
 # %% ../nbs/52_catalogue.ipynb #6a7fef31
 _models, _mine = {}, threading.local()
@@ -159,7 +159,7 @@ def index_folder(
     for name, words in (tags or {}).items():
         p = next((p for p in map(os.path.abspath, (Path(folder)/name, name)) if p in recordings), None)
         if p is None: missing.append(name)
-        else: tagged[p] = words
+        else: tagged.setdefault(p, set()).update(tag_words(words))
     if missing: raise DataError(f"Tags are given for {missing[0]!r}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else '') + f", which is no recording below {str(folder)!r}.")
     if tagged: index._tagged()
     place = lambda p: (t := result_path(p, kept)).parent/t.stem[-2:]/t.name
