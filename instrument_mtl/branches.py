@@ -20,7 +20,7 @@ from .descriptors import REGIONS
 from . import backbones as _backbones
 
 # %% ../nbs/31_branches.ipynb #8791a80a
-class LogMelBackbone(nn.Module):
+class LogMelBackbone(_backbones.Backbone):
     "The log-mel spectrogram as frame features: 96 channels, 62.5 frames/s, no tags"
     def __init__(self):
         super().__init__()
@@ -32,7 +32,7 @@ class LogMelBackbone(nn.Module):
 class Heard:
     "What the backbones make of a batch"
     frames: Tensor # (B, C, F)
-    clip: Tensor   # (B, C + tags): maximum over time of each channel, tag logits
+    clip: Tensor   # (B, C + tags + inner): maximum over time of each channel, tag logits, what inner layers say
     bands: Tensor|None = None # (B, M, T) the sound itself: power in mel bands, dB, every 64 ms
 
 class Features(nn.Module):
@@ -49,7 +49,7 @@ class Features(nn.Module):
         self.names, self.stride, self.init = names, stride, init
         self.backbones, self.bands = nn.ModuleList(load(n.strip()) for n in names.split('+')), MelBands()
         self.n_channels = sum(b.n_channels for b in self.backbones)
-        self.n_clip = self.n_channels + sum(len(b.tags) for b in self.backbones)
+        self.n_clip = self.n_channels + sum(len(b.tags) + b.n_inner for b in self.backbones)
         self.frame_rate_hz = max(b.frame_rate_hz for b in self.backbones)/stride
         if init == 'frozen': self.requires_grad_(False)
 
@@ -57,11 +57,11 @@ class Features(nn.Module):
 
     def forward(self, x:Tensor)->Heard:
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.init != 'frozen'):
-            pairs = [b.frames_and_logits(x) for b in self.backbones]
-            clip = torch.cat([f.amax(-1) for f, _ in pairs] + [l.clamp(-12, 12) for _, l in pairs], 1)
-            fastest = max(range(len(pairs)), key=lambda i: self.backbones[i].frame_rate_hz)
-            step = -(-pairs[fastest][0].shape[-1]//self.stride)
-            return Heard(torch.cat([self._at(f, step, b.frame_rate_hz) for (f, _), b in zip(pairs, self.backbones)], 1), clip, self._bands(x))
+            frames, logits, inner = zip(*[b.heard(x) for b in self.backbones])
+            clip = torch.cat([f.amax(-1) for f in frames] + [l.clamp(-12, 12) for l in logits] + list(inner), 1)
+            fastest = max(range(len(frames)), key=lambda i: self.backbones[i].frame_rate_hz)
+            step = -(-frames[fastest].shape[-1]//self.stride)
+            return Heard(torch.cat([self._at(f, step, b.frame_rate_hz) for f, b in zip(frames, self.backbones)], 1), clip, self._bands(x))
 
     @_backbones.full_precision
     def _bands(self, x): return self.bands(x)

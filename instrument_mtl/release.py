@@ -114,7 +114,7 @@ def fit_line(
 def weigh_opinions(
     model:MultiTaskModel,
     loader:FeatureLoader, # validation mixes, not shuffled
-    grid=(0., .25, .5, .75, 1.),
+    grid=(0., .25, .5, .75, 1., 1.5),
 )->pd.DataFrame:          # mean average precision: rows are weights of the tags, columns those of the line
     "Choose what the taggers' and the line's opinions count beside the branches, and set it"
     model.eval(); model.hints.weight.fill_(1.); model.line.weight.fill_(1.); parts = []
