@@ -58,10 +58,10 @@ class Backbone(nn.Module):
     def frames(self, x:Tensor)->Tensor: raise NotImplementedError
     def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]: raise NotImplementedError
     def logits(self, x:Tensor)->Tensor: return self.frames_and_logits(x)[1]
-    def heard(self, x:Tensor)->tuple[Tensor, Tensor, Tensor]: # (B, n_channels, F), (B, tags), (B, n_inner)
-        "Frames, logits, and what an inner layer says of the whole input, in one pass"
+    def heard(self, x:Tensor)->tuple: # frames (B, n_channels, F), logits (B, tags), inner (B, n_inner), sound (B, ·) or None
+        "Frames, logits, what an inner layer says of the whole input, and how that sounds if a layer knows, in one pass"
         frames, logits = self.frames_and_logits(x)
-        return frames, logits, frames[:, :0, 0]
+        return frames, logits, frames[:, :0, 0], None
     def forward(self, x:Tensor)->Tensor: return self.logits(x).sigmoid()
 
 # %% ../nbs/30_backbones.ipynb #20b1ca42
@@ -843,9 +843,9 @@ class AmplitudeMel(nn.Module):
         return (self.filters @ power.sqrt() + 1e-3).log()
 
 class YAMNet(Backbone):
-    "MobileNetV1 of AudioSet (Plakal and Ellis 2020), batch norms folded; frames: the top map averaged over frequency; inner: a map of 512 channels in four bands of frequency, averaged over time"
+    "MobileNetV1 of AudioSet (Plakal and Ellis 2020), batch norms folded; frames: the top map averaged over frequency; inner and sound: maps of 512 channels in four bands of frequency, averaged over time"
     n_channels, n_inner, frame_rate_hz, input_samples = 1024, 4*512, 100/32, 15600
-    inner_layer = 16 # the eighth convolution across channels, of thirteen
+    inner_layer, sound_layer = 16, 20 # the eighth and the tenth convolution across channels, of thirteen
     def __init__(self, n_tags:int=521):
         super().__init__()
         layers, c = [nn.Conv2d(1, 32, 3, 2)], 32
@@ -855,19 +855,20 @@ class YAMNet(Backbone):
 
     def features(self,
         mel:Tensor, # (B, 64, frames)
-    )->tuple[Tensor, Tensor]: # (B, 1024, ⌈frames/32⌉), (B, n_inner)
-        "The convolutions, each output in the middle of the 32 frames that it stands for; and the inner map"
+    )->tuple[Tensor, Tensor, Tensor]: # (B, 1024, ⌈frames/32⌉), (B, n_inner), (B, 2048)
+        "The convolutions, each output in the middle of the 32 frames that it stands for; and the two inner maps"
         n, silence = mel.shape[-1], math.log(1e-3)
         h = F.pad(mel.mT, (0, 0, 15, -(n + 15) % 32), value=silence)[:, None]  # the filters know time first
         for i, f in enumerate(self.layers):
             h = F.pad(h, (0, 1, 0, 1) if f.stride[0] == 2 else (1, 1, 1, 1)) if f.kernel_size[0] == 3 else h
             h = f(h).relu()
             if i == self.inner_layer: inner = h.mean(2).flatten(1)
-        return h.mean(3)[..., :-(-n//32)], inner
+            if i == self.sound_layer: sound = h.mean(2).flatten(1)
+        return h.mean(3)[..., :-(-n//32)], inner, sound
 
-    def heard(self, x:Tensor)->tuple[Tensor, Tensor, Tensor]:
-        frames, inner = self.features(self.logmel(_at_least(_waveforms(x), SAMPLE_RATE//100)))
-        return frames, mean_probability(self.classifier(frames.mT)), inner
+    def heard(self, x:Tensor)->tuple[Tensor, Tensor, Tensor, Tensor]:
+        frames, inner, sound = self.features(self.logmel(_at_least(_waveforms(x), SAMPLE_RATE//100)))
+        return frames, mean_probability(self.classifier(frames.mT)), inner, sound
     def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]: return self.heard(x)[:2]
     def frames(self, x:Tensor)->Tensor: return self.heard(x)[0]
 

@@ -34,6 +34,7 @@ class Heard:
     frames: Tensor # (B, C, F)
     clip: Tensor   # (B, C + tags + inner): maximum over time of each channel, tag logits, what inner layers say
     bands: Tensor|None = None # (B, M, T) the sound itself: power in mel bands, dB, every 64 ms
+    sound: Tensor|None = None # (B, S) how the whole sounds, whoever plays, of length one; not kept with cached features
 
 class Features(nn.Module):
     "Frame and clip features of one or several backbones"
@@ -57,11 +58,12 @@ class Features(nn.Module):
 
     def forward(self, x:Tensor)->Heard:
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.init != 'frozen'):
-            frames, logits, inner = zip(*[b.heard(x) for b in self.backbones])
+            frames, logits, inner, sounds = zip(*[b.heard(x) for b in self.backbones])
             clip = torch.cat([f.amax(-1) for f in frames] + [l.clamp(-12, 12) for l in logits] + list(inner), 1)
             fastest = max(range(len(frames)), key=lambda i: self.backbones[i].frame_rate_hz)
             step = -(-frames[fastest].shape[-1]//self.stride)
-            return Heard(torch.cat([self._at(f, step, b.frame_rate_hz) for f, b in zip(frames, self.backbones)], 1), clip, self._bands(x))
+            sound = torch.cat([s for s in sounds if s is not None] or [f.mean(-1) for f in frames], 1)
+            return Heard(torch.cat([self._at(f, step, b.frame_rate_hz) for f, b in zip(frames, self.backbones)], 1), clip, self._bands(x), F.normalize(sound, dim=-1))
 
     @_backbones.full_precision
     def _bands(self, x): return self.bands(x)
@@ -262,7 +264,7 @@ class Branched:
     attention: Tensor # (B, K, F) which moments it looks at; sums to one over F
     shares: Tensor|None = None   # (B, K, M, T) logits: how much of the power in each mel band and frame is its own
     share_lu: Tensor|None = None # (B, K) loudness of that share relative to the mix
-    sound: Tensor|None = None    # (B, S) the whole sound, whoever makes it, of length one; None while training
+    sound: Tensor|None = None    # (B, S) how the whole sounds, see `Heard`
     hint: Tensor|None = None     # (B, K) what the backbones' own tags and a straight line say, in standard units, times their weights
 
 def _stacked(*shape, fan_in)->nn.Parameter:
@@ -306,7 +308,6 @@ class Branches(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.hidden_norm = nn.LayerNorm(D)
         self.tree = RegionTree(hierarchy, 2*trunk) if hierarchy else None
-        self.sound_parts = ([self.shares.n_out//4]*4 if shares else []) + [trunk]*2
 
     def spoil(self, x:Tensor)->Tensor:
         "Normalised features (B, C) or (B, C, F), while training with channels hidden and shifted at random, the same at all times of a mix"
@@ -314,24 +315,14 @@ class Branches(nn.Module):
         one = x.new_ones(*x.shape[:2], *[1]*(x.ndim - 2))
         return x*F.dropout(one, self.channel_dropout) + self.noise*torch.randn_like(one)
 
-    def shared(self, heard:Heard)->tuple[Tensor, Tensor]: # (B, trunk, F), (B, 2·trunk)
-        "What all branches hear: moment by moment, and of the whole clip"
-        h = self.trunk(self.spoil(self.norm(heard.frames)))
-        return h, torch.cat([h.mean(-1), self.clip(self.spoil(self.clip_norm(heard.clip)))], 1)
-
     def standard(self, heard:Heard)->Tensor: # (B, C + clip features)
         "The features of a clip in standard units: means over time, then the clip features"
         return torch.cat([self.norm(heard.frames).mean(-1), self.clip_norm(heard.clip)], 1).clamp(-4, 4)
 
-    def sound(self, heard:Heard, shared:Tensor)->Tensor: # (B, S)
-        "What is read of the whole sound, and what all branches hear of it: parts of equal length, the shared ones of twice that"
-        read = self.shares.read(heard.bands, torch.full_like(heard.bands, 20.)[:, None])[0][:, 0] if self.shares is not None else shared[:, :0]
-        parts = [F.normalize(p, dim=-1) for p in torch.cat([read, shared], 1).split(self.sound_parts, 1)]
-        return F.normalize(torch.cat([*parts[:-2], *[2*p for p in parts[-2:]]], 1), dim=-1)
-
     def forward(self, heard:Heard)->Branched:
         if self.shares is not None and heard.bands is None: raise ParameterError('Branches with shares need the mel bands of the mix beside frames and clip features.')
-        h, shared = self.shared(heard)
+        h = self.trunk(self.spoil(self.norm(heard.frames)))
+        shared = torch.cat([h.mean(-1), self.clip(self.spoil(self.clip_norm(heard.clip)))], 1)
         if self.taps > 1: h_taps = torch.cat([F.pad(h, (1, 1))[..., i:i + h.shape[-1]] for i in range(self.taps)], 1)
         else: h_taps = h
         frame_w, reach = self.frame_w, self.tree() if self.tree is not None else None  # which channels an instrument may read, (K, 2·trunk)
@@ -341,7 +332,6 @@ class Branches(nn.Module):
         a = score.softmax(-1)
         mean = (u*a[:, :, None]).sum(-1)
         spread = ((u - mean[..., None]).square()*a[:, :, None]).sum(-1).add(1e-5).sqrt()
-        sound = None if self.training else self.sound(heard, shared)
         shared = shared[:, None].expand(-1, u.shape[1], -1)
         parts = [mean, u.amax(-1), spread, shared if reach is None else shared*reach]
         if self.style:
@@ -350,10 +340,10 @@ class Branches(nn.Module):
         context = self.dropout(torch.cat(parts, -1))
         y = F.gelu(self.hidden_norm(torch.einsum('bkn,knd->bkd', context, self.hidden_w) + self.hidden_b))
         z = torch.einsum('bkd,kde->bke', y, self.out_w) + self.out_b
-        if self.shares is None: return Branched(z, u, a, sound=sound)
+        if self.shares is None: return Branched(z, u, a)
         share = self.shares(heard.bands, h, u, context)
         read, share_lu = self.shares.read(heard.bands, share)
-        return Branched(z*self.from_context + F.pad(self.reading(read), (0, self.regions.width - self.regions.timbre_width)), u, a, share, share_lu, sound)
+        return Branched(z*self.from_context + F.pad(self.reading(read), (0, self.regions.width - self.regions.timbre_width)), u, a, share, share_lu)
 
 # %% ../nbs/31_branches.ipynb #d1806263
 @torch.no_grad()

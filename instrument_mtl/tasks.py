@@ -326,7 +326,7 @@ class MultiTaskModel(nn.Module):
     def branched(self, x)->Branched:
         heard = self.features(x) if isinstance(x, Tensor) else Heard(*x)
         hint = self.hints(heard.clip) if self.training else self.hints(heard.clip) + self.line(self.branches.standard(heard))
-        return replace(self.branches(heard), hint=hint)
+        return replace(self.branches(heard), hint=hint, sound=heard.sound)
 
     def forward(self, x)->dict:
         "Waveforms (B, n), or computed features (frames, clip, bands; two are enough for branches without shares) → {task: prediction}"
