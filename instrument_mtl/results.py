@@ -51,6 +51,10 @@ class Analysis:
     level_if_present_lu: np.ndarray = None # (K,) the level before presence hides it; for evaluation
     sound: np.ndarray = None # (S,) embedding of the whole, whoever plays, of length one; None for silence
 
+    def __repr__(self):
+        found = [f'{self.instruments[i]} {self.presence[i]:.2f}' for i in np.argsort(-self.presence) if self.present[i]]
+        return f"Analysis({self.file!r}, {self.duration_s:.1f} s: {', '.join(found) or 'no instrument found'})"
+
     def table(self)->'pd.DataFrame':
         "One row per instrument, most probable first"
         import pandas as pd
