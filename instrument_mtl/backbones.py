@@ -51,7 +51,7 @@ def full_precision(
 class Backbone(nn.Module):
     "Waveforms (B, n) at 16 kHz → tag probabilities (B, tags)"
     n_channels, frame_rate_hz, input_samples = 0, 0., 0 # set by each network: width of the frame features, their rate, and what it was trained on
-    n_inner = 0                                         # length of what an inner layer says of the whole input
+    n_inner, inner_layer = 0, None                      # length of what an inner layer says of the whole input, and which layer it is
     plain = False                                       # True: layer by layer as written in the papers, without the rearranged fast forms
     tags:list = []
 

@@ -23,7 +23,7 @@ from .loaders import MixLoader
 from .multitrack import JoinedStore
 from .remix import MixSampler, RemixPolicy
 from .tasks import MultiTaskModel, make_tasks
-from .training import Evaluation, FeatureLoader, Run, cache_features, evaluate, fit, multitask_learner, save_model, trained_state
+from .training import Evaluation, FeatureLoader, Run, cache_features, evaluate, features_key, fit, multitask_learner, save_model, trained_state
 
 # %% ../nbs/step_release.ipynb #05b00199
 def calibrate(
@@ -89,7 +89,7 @@ def average_precisions(scores:np.ndarray, truth:np.ndarray, known:np.ndarray, mi
 
 @torch.no_grad()
 def zero_shot_from_clip(
-    clip:torch.Tensor, # (N, clip features): maxima, then the tag logits of each backbone
+    clip:torch.Tensor, # (N, clip features): maxima, then the tag logits of each backbone, then inner layers
     features:Features,
     instruments:list,
 )->dict:               # backbone → (N, K), NaN where no tag means the instrument

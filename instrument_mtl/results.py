@@ -339,7 +339,9 @@ class Reader:
     )->np.ndarray:             # (D,) of unit length; cosines compare two of the same instrument, or two of whole sounds
         "The timbre embedding of a sound"
         y = to_working(waveform, sample_rate, 'the sound')
-        if instrument is None and 0 < len(y) < self.window: y = np.resize(y, self.window)  # again and again: what is compared is the sound, not how much silence follows it
+        if instrument is None and (loud := np.flatnonzero(np.abs(y) > 1e-3*np.abs(y).max(initial=0.))).size:  # the sound is compared: not the silence around it, not how loud somebody saved it
+            y = y[loud[0]:loud[-1] + 1]; y = y*np.float32(.1/np.sqrt(np.mean(y**2)))
+            if len(y) < self.window: y = np.resize(y, self.window)  # again and again
         a = self.analyze_array(y, SAMPLE_RATE)
         if a.sound is None: raise AudioError("The sound is silent; it has no timbre.")
         return a.sound if instrument is None else a.timbre[instrument]

@@ -433,7 +433,7 @@ def load_model(
     missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
     if missing or extra: raise WeightsError(f"{str(path)!r} does not fit its description: {len(missing)} tensors missing ({', '.join(missing[:3])}), {len(extra)} left over ({', '.join(extra[:3])}). A model of another version of instrument_mtl has to be trained again.")
     wrong = [k for k in own if own[k].shape != state[k].shape]
-    if wrong: raise WeightsError(f"{str(path)!r}: tensor {wrong[0]} has the shape {tuple(state[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}.")
+    if wrong: raise WeightsError(f"{str(path)!r}: tensor {wrong[0]} has the shape {tuple(state[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}. It was written by another version, or is of another kind: train it again.")
     model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
     return model.to(device).eval(), json.loads(head.get('meta', '{}'))
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CHANGES', 'FACTORS', 'mix_descriptor_r2', 'representations', 'region_matrix', 'stem_pitch', 'grouped_prediction',
            'r_squared', 'leak_probes', 'grouped_r2', 'counterfactual_plans', 'displacement', 'dci', 'importances',
-           'mig', 'single_sources', 'cosine', 'region_cosine', 'retrieval', 'triplets', 'single_notes',
-           'note_agreement', 'Observed', 'mfcc_statistics', 'observe', 'read', 'retrieval_table', 'disentanglement',
-           'plot_region_matrix', 'plot_region_tree', 'hear_through', 'plot_shares']
+           'mig', 'single_sources', 'cosine', 'region_cosine', 'retrieval', 'triplets_of', 'triplets', 'single_notes',
+           'note_agreement', 'agreement_gap', 'Observed', 'mfcc_statistics', 'observe', 'read', 'retrieval_table',
+           'disentanglement', 'plot_region_matrix', 'plot_region_tree', 'hear_through', 'plot_shares']
 
 # %% ../nbs/step3.ipynb #0187e8d1
 from dataclasses import dataclass, replace
@@ -263,6 +263,15 @@ def retrieval(
         for k in ks: hits[k].append(y[:k].any())
     return dict({f'recall@{k}': float(np.mean(v)) if v else np.nan for k, v in hits.items()}, map=float(np.mean(aps)) if aps else np.nan, share_wanted=float(np.mean(chance)) if aps else np.nan, queries=len(aps))
 
+def triplets_of(similarity, label, comparable, differ=None)->np.ndarray: # (N, 2): agreeing triplets of each anchor, and all of them
+    "`triplets`, anchor by anchor"
+    label = np.asarray(label); out = np.zeros((len(label), 2))
+    for i in range(len(label)):
+        ok = comparable[i].copy(); ok[i] = False
+        same = np.flatnonzero(ok & (label == label[i]) & (True if differ is None else differ[i])); other = np.flatnonzero(ok & (label != label[i]))
+        out[i] = (similarity[i, same][:, None] > similarity[i, other][None]).sum(), len(same)*len(other)
+    return out
+
 def triplets(
     similarity:np.ndarray, # (N, N)
     label,                 # (N,) instrument
@@ -270,11 +279,7 @@ def triplets(
     differ=None,           # (N, N) bool: which pairs may be 'the same instrument', such as those of different sources; None: all
 )->tuple[float, int]:      # agreement, number of triplets
     "Share of (anchor, same, other) with the same nearer than the other"
-    label = np.asarray(label); good = total = 0
-    for i in range(len(label)):
-        ok = comparable[i].copy(); ok[i] = False
-        same = np.flatnonzero(ok & (label == label[i]) & (True if differ is None else differ[i])); other = np.flatnonzero(ok & (label != label[i]))
-        if len(same) and len(other): good += (similarity[i, same][:, None] > similarity[i, other][None]).sum(); total += len(same)*len(other)
+    good, total = triplets_of(similarity, label, comparable, differ).T.sum(1)
     return (good/total if total else np.nan), int(total)
 
 def single_notes(
@@ -297,26 +302,42 @@ def note_agreement(
     "Are notes of the same instrument nearer than others of the same pitch?"
     pitch, source = notes.pitch.to_numpy(), notes.sound_source.to_numpy()
     equal, other = np.abs(pitch[:, None] - pitch[None]) < .5, source[:, None] != source[None]
-    rows = {}
+    each = {}
     for name, X in vectors.items():
         U = X/np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12); ways = {'': U@U.T, ', centred': cosine(X)}
-        rows[name] = {f'{who}{how}': triplets(S, notes.node, equal, differ)[0] for how, S in ways.items() for who, differ in (('any source', None), ('other source', other))}
-    out = pd.DataFrame(rows).T
-    out.attrs['triplets'] = [triplets(np.eye(len(notes)), notes.node, equal, differ)[1] for differ in (None, other)]
+        each[name] = {f'{who}{how}': pd.DataFrame(triplets_of(S, notes.node, equal, differ), columns=['good', 'total']).groupby(notes.node.to_numpy()).sum() for how, S in ways.items() for who, differ in (('any source', None), ('other source', other))}
+    out = pd.DataFrame({name: {column: t.good.sum()/max(1, t.total.sum()) for column, t in columns.items()} for name, columns in each.items()}).T
+    first = next(iter(each.values())); out.attrs.update(each=each, triplets=[int(first[w].total.sum()) for w in ('any source', 'other source')], instruments=[int((first[w].total > 0).sum()) for w in ('any source', 'other source')])
     return out
+
+def agreement_gap(
+    agreement:pd.DataFrame, # of `note_agreement`
+    one:str, other:str,     # two of its rows
+    n_boot:int=1000,
+    seed:int=0,
+)->pd.DataFrame:            # per column: difference, low and high end of its 95 % interval by bootstrap over instruments
+    "Is one representation better than another, or do a few instruments say so?"
+    rows, r = {}, np.random.default_rng(seed)
+    for column in agreement:
+        a, b = (agreement.attrs['each'][n][column] for n in (one, other))
+        gain, total = (a.good - b.good).to_numpy(), a.total.to_numpy(); gain, total = gain[total > 0], total[total > 0]
+        if not len(total): rows[column] = (np.nan,)*3; continue
+        draws = [gain[i].sum()/total[i].sum() for i in r.integers(0, len(gain), (n_boot, len(gain)))]
+        rows[column] = (gain.sum()/total.sum(), *np.quantile(draws, (.025, .975)))
+    return pd.DataFrame(rows, index=['difference', 'low', 'high']).T
 
 # %% ../nbs/step3.ipynb #75d3b391
 @dataclass
 class Observed:
     "A fixed set of mixes: features, truths and the baselines' vectors"
     frames: torch.Tensor   # (N, C, F)
-    clip: torch.Tensor     # (N, C + tags)
+    clip: torch.Tensor     # (N, C + tags + inner)
     bands: torch.Tensor    # (N, M, T)
     targets: dict          # task → (target, mask), arrays
     presence: np.ndarray   # (N, K)
     level_lu: np.ndarray   # (N, K)
     pitch: np.ndarray      # (N, K) octaves, NaN where there is none
-    backbone: np.ndarray   # (N, ·) features of the whole mix: mean and spread over time
+    backbone: np.ndarray   # (N, ·) features of the whole mix: means over time and clip features
     mfcc: np.ndarray       # (N, 24) mean and spread over time of the mix's MFCC 1–12
     stem_mfcc: np.ndarray  # (N, K, 12) of the isolated stem, NaN where absent
     sources: pd.DataFrame  # of `single_sources`

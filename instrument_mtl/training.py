@@ -6,7 +6,7 @@
 __all__ = ['WEIGHTINGS', 'AdaptiveLoss', 'UncertaintyLoss', 'UWSOLoss', 'DWALoss', 'FAMOLoss', 'LossWeights', 'make_loss',
            'RegionPressure', 'model_callbacks', 'MultiTaskCallback', 'param_groups', 'multitask_learner',
            'synth_learner', 'Checkpoint', 'fit', 'Evaluation', 'evaluate', 'native_bf16', 'Bf16', 'FrozenNorms',
-           'cache_features', 'FeatureLoader', 'Run']
+           'cache_features', 'features_key', 'FeatureLoader', 'Run']
 
 # %% ../nbs/33_training.ipynb #346216f9
 import json, math, os, time
@@ -391,6 +391,14 @@ def cache_features(
         bar.close()
         if any(j.exitcode for j in jobs): raise DataError(f"A process that computed features for {str(folder)!r} ended with status {max(abs(j.exitcode) for j in jobs)}; call again to go on.")
     return Path(folder)
+
+def features_key(
+    features,  # of a model
+    *about,    # all else that the mixes depend on
+)->str:
+    "A name for cached features: the same when everything that they depend on is"
+    import hashlib, json
+    return hashlib.sha256(json.dumps([features.names, features.stride, [(b.n_inner, b.inner_layer) for b in features.backbones], *about]).encode()).hexdigest()[:10]
 
 def _rows_of(
     path, # a shard of `cache_features`
