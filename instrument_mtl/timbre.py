@@ -306,7 +306,7 @@ def note_agreement(
     for name, X in vectors.items():
         U = X/np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12); ways = {'': U@U.T, ', centred': cosine(X)}
         each[name] = {f'{who}{how}': pd.DataFrame(triplets_of(S, notes.node, equal, differ), columns=['good', 'total']).groupby(notes.node.to_numpy()).sum() for how, S in ways.items() for who, differ in (('any source', None), ('other source', other))}
-    out = pd.DataFrame({name: {column: t.good.sum()/max(1, t.total.sum()) for column, t in columns.items()} for name, columns in each.items()}).T
+    out = pd.DataFrame({name: {column: t.good.sum()/t.total.sum() if t.total.any() else np.nan for column, t in columns.items()} for name, columns in each.items()}).T
     first = next(iter(each.values())); out.attrs.update(each=each, triplets=[int(first[w].total.sum()) for w in ('any source', 'other source')], instruments=[int((first[w].total > 0).sum()) for w in ('any source', 'other source')])
     return out
 
@@ -337,7 +337,7 @@ class Observed:
     presence: np.ndarray   # (N, K)
     level_lu: np.ndarray   # (N, K)
     pitch: np.ndarray      # (N, K) octaves, NaN where there is none
-    backbone: np.ndarray   # (N, ·) features of the whole mix: means over time and clip features
+    backbone: np.ndarray   # (N, ·) features of the whole mix: mean and spread over time, and clip features
     mfcc: np.ndarray       # (N, 24) mean and spread over time of the mix's MFCC 1–12
     stem_mfcc: np.ndarray  # (N, K, 12) of the isolated stem, NaN where absent
     sources: pd.DataFrame  # of `single_sources`
