@@ -866,11 +866,12 @@ class YAMNet(Backbone):
             if i == self.sound_layer: sound = h.mean(2).flatten(1)
         return h.mean(3)[..., :-(-n//32)], inner, sound
 
+    def _maps(self, x): return self.features(self.logmel(_at_least(_waveforms(x), SAMPLE_RATE//100)))
     def heard(self, x:Tensor)->tuple[Tensor, Tensor, Tensor, Tensor]:
-        frames, inner, sound = self.features(self.logmel(_at_least(_waveforms(x), SAMPLE_RATE//100)))
+        frames, inner, sound = self._maps(x)
         return frames, mean_probability(self.classifier(frames.mT)), inner, sound
     def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]: return self.heard(x)[:2]
-    def frames(self, x:Tensor)->Tensor: return self.heard(x)[0]
+    def frames(self, x:Tensor)->Tensor: return self._maps(x)[0]
 
 # %% ../nbs/30_backbones.ipynb #baa14170
 def folded(

@@ -7,7 +7,6 @@ __all__ = ['calibrate', 'expected_calibration_error', 'level_prior', 'keep_instr
            'zero_shot_from_clip', 'fit_line', 'weigh_opinions', 'on_protocol', 'model_card']
 
 # %% ../nbs/step_release.ipynb #e9d725ab
-import json
 from dataclasses import replace
 from pathlib import Path
 

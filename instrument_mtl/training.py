@@ -9,7 +9,7 @@ __all__ = ['WEIGHTINGS', 'AdaptiveLoss', 'UncertaintyLoss', 'UWSOLoss', 'DWALoss
            'cache_features', 'features_key', 'FeatureLoader', 'Run']
 
 # %% ../nbs/33_training.ipynb #346216f9
-import json, math, os, time
+import hashlib, json, math, os, time
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -397,7 +397,6 @@ def features_key(
     *about,    # all else that the mixes depend on
 )->str:
     "A name for cached features: the same when everything that they depend on is"
-    import hashlib, json
     return hashlib.sha256(json.dumps([features.names, features.stride, [(b.n_inner, b.inner_layer) for b in features.backbones], *about]).encode()).hexdigest()[:10]
 
 def _rows_of(
