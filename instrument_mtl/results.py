@@ -128,12 +128,12 @@ def written(path):
 def toward_prior(
     level:np.ndarray,    # as the model says, (..., K) LU
     sd:np.ndarray,       # its standard deviation, (..., K) LU
-    mean:np.ndarray,     # of the training mixes, (K,) LU
-    prior_sd:np.ndarray, # of the training mixes, (K,) LU
-)->np.ndarray:           # (..., K) LU
-    "Levels, drawn to what is usual as far as the model is unsure"
+    mean:np.ndarray,     # what is usual, (K,) LU
+    prior_sd:np.ndarray, # how far that is spread, (K,) LU
+)->tuple:                # both (..., K) LU
+    "Levels, drawn to what is usual as far as the model is unsure, and their standard deviations"
     w = (sd/prior_sd)**2
-    return (level + w*mean)/(1 + w)
+    return (level + w*mean)/(1 + w), sd/np.sqrt(1 + w)
 
 # %% ../nbs/49_results.ipynb #330863da
 HEARD_LUFS, MOST_GAIN_DB = (-30., -8.), 24. # how loud most training mixes are; the gain that brings a recording there, at most
@@ -236,9 +236,9 @@ class Reader:
         if 'scale' in cal: logit = logit*pick(cal['scale']) + pick(cal['offset'])
         res = dict(presence=_sigmoid(logit), z=out['z'], vector=sound)
         if 'level' in out:
-            level, sd = out['level'][..., 0], np.exp(out['level'][..., 1])
-            if 'level_prior' in cal: level = toward_prior(level, sd, *map(pick, cal['level_prior']))
-            res['level'], res['level_sd'] = np.minimum(level, 3.), sd*cal.get('level_sd_scale', 1.)
+            level, sd = out['level'][..., 0], np.exp(out['level'][..., 1])*cal.get('level_sd_scale', 1.)
+            if 'level_prior' in cal: level, sd = toward_prior(level, sd, *map(pick, cal['level_prior']))
+            res['level'], res['level_sd'] = np.minimum(level, 3.), sd
         if 'descriptors' in out: res['descriptors'] = out['descriptors']
         frames = -(-self.window//self.activity_hop)
         res['activity'] = _sigmoid(out['activity']) if 'activity' in out else np.repeat(res['presence'][..., None], frames, -1)
