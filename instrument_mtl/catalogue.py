@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from .core import DataError, ImtlError, ParameterError, data_dir, sha256_of, write_json
 from .onnx_analysis import load_analyzer
 from .reading import audio_below, plain_name
-from .results import Reader, result_path, written
+from .results import Reader, file_state, result_path, stored_result, written
 from .search import TimbreIndex, tag_words
 
 # %% ../nbs/52_catalogue.ipynb #6a7fef31
@@ -47,10 +47,10 @@ def analysed(
 )->dict:             # JSON form with content hash, size and time of the file, and regions; or {'error': reason}
     "Everything that the catalogue keeps of one recording"
     try:
-        stat = os.stat(path)
+        state = file_state(path)
         a = analyzer.analyze(path)
         regions = {n: list(ab) for n, ab in a.timbre.regions.items()}
-        return dict(a.to_dict(), file=plain_name(os.path.abspath(path)), content=sha256_of(path), size=stat.st_size, mtime_ns=stat.st_mtime_ns, regions=regions)
+        return dict(a.to_dict(), file=plain_name(os.path.abspath(path)), content=sha256_of(path), **state, regions=regions)
     except ImtlError as e: return dict(error=plain_name(e))
     except Exception as e: return dict(error=plain_name(f'{type(e).__name__}: {e}'))
 
@@ -128,13 +128,6 @@ def _results(analyzer, paths, workers, scheduler)->Iterator[tuple]:
 def _or_reason(r, what)->dict: return r if isinstance(r, dict) else dict(error=f'{what} ({type(r).__name__})')
 
 # %% ../nbs/52_catalogue.ipynb #6e691c09
-def _stored(target:Path, path, model)->dict|None:
-    "The result that is there already, if it is of this file as it is now and of this model"
-    try:
-        d, stat = json.loads(target.read_text(encoding='utf-8')), os.stat(path)
-        return d if (d['size'], d['mtime_ns'], d['model']['sha256']) == (stat.st_size, stat.st_mtime_ns, model) else None
-    except (OSError, ValueError, KeyError, TypeError): return None
-
 def results_dir(db)->Path:
     "Where the JSON files of an index are: in its folder, or in the data folder when the index is in an object store"
     return data_dir('catalogue', hashlib.sha256(str(db).encode()).hexdigest()[:16]) if '://' in str(db) else Path(db)/'results'
@@ -172,7 +165,7 @@ def index_folder(
     def note(p, d):  # a copy has no row of its own: what is tagged is the recording
         if (t := os.path.abspath(p)) in tagged: of_content.setdefault(d['content'], set()).update(tagged[t])
     for p in paths:
-        if (d := _stored(place(p), p, analyzer.sha256)) is None: todo.append(p)
+        if (d := stored_result(place(p), p, analyzer.sha256)) is None: todo.append(p)
         else: summary['skipped'] += 1; keep(d); note(p, d)
     keep(None, last=True)
     for p, d in tqdm(_results(analyzer, todo, workers, scheduler) if todo else (), total=len(todo), desc='analysing', disable=not progress):

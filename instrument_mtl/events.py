@@ -118,7 +118,7 @@ def score_activity(
 )->np.ndarray:          # (K, frames) bool
     "When each instrument plays, after the score"
     from instrument_mtl.instruments import membership
-    t = (np.arange(frames) + .5)*frame_s
+    t = np.arange(frames)*frame_s
     sounds = (notes.onset_s.to_numpy()[:, None] <= t) & (t < notes.end_s.to_numpy()[:, None])
     return np.stack([sounds[m].any(0) for m in membership(list(notes.instrument), instruments).T])
 
@@ -175,7 +175,7 @@ def psds(played:list, instruments:list)->float|None:
 # %% ../nbs/step_events.ipynb #6e267e21
 def mix_is_loud(audio:np.ndarray, frames:int, below_db:float=25.)->np.ndarray:
     "(frames,) bool: the mix is at most so far under its loudest frame"
-    x = np.pad(audio.astype(np.float64), (0, max(0, frames*ACTIVITY_HOP - len(audio))))[:frames*ACTIVITY_HOP].reshape(frames, -1)
+    x = np.pad(audio.astype(np.float64), (ACTIVITY_HOP//2, max(0, frames*ACTIVITY_HOP - len(audio))))[:frames*ACTIVITY_HOP].reshape(frames, -1)  # around the middle of each frame
     db = 10*np.log10((x**2).mean(1) + 1e-12)
     return db > db.max() - below_db
 
@@ -193,7 +193,7 @@ def sliding_tags(
     starts = np.arange(0, max(1, len(audio)), hop)
     p = tagger(torch.from_numpy(np.stack([x[s:s + n] for s in starts])).float()).numpy()
     each = np.stack([p[:, t].max(1) if t else np.zeros(len(p)) for t in tags.values()])
-    at = (np.arange(frames) + .5)*ACTIVITY_HOP
+    at = np.arange(frames)*ACTIVITY_HOP
     return np.stack([np.interp(at, starts, e) for e in each])
 
 def piano_roll(
