@@ -21,7 +21,7 @@ from .instruments import parse_instruments
 from .loaders import MixLoader
 from .multitrack import JoinedStore
 from .remix import MixSampler, RemixPolicy
-from .results import toward_prior
+from .results import toward_prior, within_families
 from .tasks import MultiTaskModel, make_tasks
 from .training import Evaluation, FeatureLoader, Run, cache_features, evaluate, features_key, fit, multitask_learner, save_model, trained_state
 
@@ -34,17 +34,18 @@ def calibrate(
     "Platt scaling per instrument, and thresholds"
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import precision_recall_curve
-    scale, offset, threshold = [], [], []
-    for k in range(logits.shape[1]):
-        x, y = logits[known[:, k], k], truth[known[:, k], k]
-        if not 5 <= y.sum() <= len(y) - 5: scale.append(1.); offset.append(0.); threshold.append(.5); continue
+    def fitted(x, y):
         fit = LogisticRegression(C=1.).fit(x[:, None], y)
         a, b = max(float(fit.coef_[0, 0]), 1e-2), float(fit.intercept_[0])
-        p = 1/(1 + np.exp(-(a*x + b)))
-        precision, recall, cut = precision_recall_curve(y, p)
+        precision, recall, cut = precision_recall_curve(y, 1/(1 + np.exp(-(a*x + b))))
         f1 = 2*precision*recall/np.maximum(precision + recall, 1e-9)
-        scale.append(a); offset.append(b); threshold.append(float(np.clip(cut[f1[:-1].argmax()], .05, .95)))
-    return dict(scale=scale, offset=offset, threshold=threshold)
+        return a, b, float(np.clip(cut[f1[:-1].argmax()], .05, .95))
+    positives = np.where(known, truth, 0).sum(0)
+    enough = (positives >= 5) & (positives <= known.sum(0) - 5)
+    if not enough.any(): return dict(scale=[1.]*len(enough), offset=[0.]*len(enough), threshold=[.5]*len(enough))
+    together = known & enough; of_all = fitted(logits[together], truth[together])
+    each = [fitted(logits[known[:, k], k], truth[known[:, k], k]) if enough[k] else of_all for k in range(len(enough))]
+    return dict(zip(('scale', 'offset', 'threshold'), map(list, zip(*each))))
 
 def expected_calibration_error(p:np.ndarray, y:np.ndarray, bins:int=10)->float:
     "Mean gap between stated probability and share of positives, over bins weighted by size"
@@ -196,7 +197,7 @@ Presence is what the branches say plus, each with one weight for all instruments
 
 **Two models.** The figures are those of the *judged* model, which never heard the makers of validation and test. {f"The model in this folder is the same recipe trained on {p['n_refit']} more mixes in which those makers take part too ({p['epochs_refit']} epochs in place of {p['epochs']}); what that gains is not measured." if p.get('n_refit') else 'It is the model in this folder.'}
 
-**Trained on** {p['n_train']} mixes of {m['data']}: rendered stems of sampled instruments, and real recordings with open licences (`use = train-ok` in `data/recordings.csv`).
+**Trained on** {p['n_train']} mixes of {m['data']}: rendered stems of sampled instruments, and real recordings with open licences (`use = train-ok` in `data/recordings.csv`). Sources, makers and licences of both, from MIT and CC0 over CC BY to GPL-2 with sample libraries' own terms, are in `data/sources.yaml` and `data/recordings.csv`; the file holds none of their sound.
 No piece, sound source or maker stands on two sides; one large library (Philharmonia) is split by player, so its room may be on two, and the
 tonejs notes of the rendered corpus may come in part from the same libraries as some recordings: figures for trombone, french horn and double bass may flatter.
 The small number of makers of many classes is the main limit.
@@ -213,13 +214,15 @@ published taggers for that instrument. *Recorded* counts only the mixes made of 
 {rows}
 
 Mean AP {f(s['map'])}; recorded {f(s['map_real'])}. Level RMSE {f(s['level_rmse'])} LU. The 80 % interval of the level holds the truth in {100*s['coverage_80']:.0f} % of cases. Expected calibration error of presence {f(s['ece'], 3)}.
+These hold for single windows of {m['seconds']:g} s. Calibration and thresholds are those of the judged model, also in the model of this folder, since no maker is left to calibrate on{'; ' + ', '.join(m['calibrated_together']) + ' take those of all instruments together, since validation mixes hardly hold them' if m['calibrated_together'] else ''}.
+Level RMSE is that of answers for music on mixes whose levels are wider than music's.
 
-**Not in the list**, because they did not beat every baseline on unseen sources, could not be judged, are below a published tagger on the frozen protocol of recordings, or reach less than {p['min_ap']} average precision on either: {', '.join(m['dropped']) or 'none'}.
+**Not in the list**, because they did not beat every baseline on unseen sources, could not be judged, are below a published tagger on the frozen protocol of recordings, or reach less than {p['min_ap']} average precision on either: {', '.join(k for k in m['dropped'] if k not in p['leave_out'].split(',')) or 'none'}.{f" Left out by hand, because they could be judged on renderings alone: {', '.join(k for k in m['dropped'] if k in p['leave_out'].split(','))}." if p['leave_out'] else ''}
 
 **On the frozen protocol of real recordings** the figures of the judged model are in the project's README (`nbs/bench_protocol.ipynb`).
 The model in this folder cannot be judged there: it has heard some of those makers.
 
-**Limits.** Mixes are remixes: no mastering, no released songs. Quiet instruments (more than 18 LU under the mix) are often missed. Many classes were heard from few makers.
+**Limits.** Mixes are remixes: no mastering, no released songs. Channels are averaged: what is in opposite phase in left and right cancels out. Quiet instruments (more than 18 LU under the mix) are often missed. Many classes were heard from few makers.
 *Voice* means a dozen singers and singing-synthesis voicebanks beside choir patches; it is weakest on styles that are far from those. Descriptors and embeddings are read from the mix and inherit its masking.
 
 **Make it again**: `INSTRUMENT_MTL_MIRROR=<folder of the recordings> papermill nbs/step_release.ipynb out_release.ipynb -p publish True`
