@@ -142,7 +142,7 @@ def index_folder(
     portion:int=200,      # results per addition to the index
     tags:dict|None=None,  # path, as it is or below the folder → words
 )->dict:                  # done, skipped, added (rows): numbers; failed: {path: reason}; seconds
-    "Analyse all recordings below a folder and index them; goes on where an earlier call stopped"
+    "Analyse all recordings below a folder and index them; goes on where an earlier call stopped. A recording that is deleted stays in the index"
     if workers < 1: raise ParameterError(f"workers = {workers} is not allowed; it must be 1 or more.")
     start, paths = time.perf_counter(), audio_below(folder)
     if not isinstance(analyzer, Reader): analyzer = load_analyzer(analyzer)

@@ -190,6 +190,7 @@ def answered(
     for k in names:
         if k not in known and k in taxonomy().nodes: raise ParameterError(f"The model {name!r} does not answer for {k!r}. It answers for: {', '.join(known)}.")
         one_of(k, known, 'instrument')
+    if asked and not names: raise ParameterError(f"instruments = {asked!r} names no instrument; allowed: {', '.join(known)}.")
     return list(dict.fromkeys(names)) or list(known)
 
 def shipped_model()->Path|None:

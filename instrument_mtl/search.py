@@ -34,6 +34,7 @@ def moves_of(
     step:float=.5,   # how far, in standard deviations of the instrument's sounds in the index
 )->dict:             # region → signed step
     "The moves that words ask for"
+    if not 0 < step < math.inf: raise ParameterError(f"step = {step} is not allowed; it must be above 0. The opposite of a word has a word of its own: {', '.join(WORDS)}.")
     moves = {}
     for w in [words] if isinstance(words, str) else words:
         region, sign = WORDS[one_of(w, WORDS, 'word')]
@@ -336,6 +337,7 @@ class TimbreIndex:
     def check_instrument(self, instrument:str):
         "Refuse an instrument that has no row"
         if instrument in self._known: return
+        self.about  # an empty index says so
         if not len(self._rows(f"instrument = {_sql(instrument)}", ['instrument'], 1)): one_of(instrument, self.instruments, 'instrument')  # asks the bitmap; listing all instruments reads every row
         self._known.add(instrument)
 
@@ -353,6 +355,8 @@ class TimbreIndex:
     )->pd.DataFrame:                # nearest first: file, similarity (cosine), presence, level_lu, duration_s, the change of each moved region, descriptors
         "Recordings in which an instrument sounds alike, or alike but for some moves"
         if top < 1: raise ParameterError(f"top = {top} is not allowed; it must be 1 or more.")
+        if min_presence is not None and not 0 <= min_presence <= 1: raise ParameterError(f"min_presence = {min_presence} is not allowed; it is a probability, 0 … 1.")
+        if level_lu is not None and None not in level_lu and level_lu[0] > level_lu[1]: raise ParameterError(f"The lowest level, {level_lu[0]:g} LU, is above the highest, {level_lu[1]:g} LU.")
         self.about
         self.check_instrument(instrument)
         q = self._query(query, instrument, analyzer)
@@ -423,12 +427,13 @@ def search_arguments(c):
 
 def search_command(args)->int:
     "Find recordings in which an instrument sounds like it does in this one"
-    index, analyzer = TimbreIndex(args.db, create=False), None
+    index, analyzer, moves = TimbreIndex(args.db, create=False), None, moves_of(args.words or [], args.step)
+    index.about
     if index.track(args.like, args.instrument) is None and Path(args.like).is_file():
         index.check_instrument(args.instrument)  # before the model is loaded
         from instrument_mtl.onnx_analysis import load_analyzer
         analyzer = load_analyzer(args.model, args.device)
-    found = index.search(args.like, args.instrument, args.top, args.min_presence, (args.min_level, args.max_level), moves_of(args.words or [], args.step), analyzer, tags=args.tags)
+    found = index.search(args.like, args.instrument, args.top, args.min_presence, (args.min_level, args.max_level), moves, analyzer, tags=args.tags)
     if args.format == 'json':
         from instrument_mtl.core import jsonable
         for row in found.to_dict('records'): print(json.dumps(jsonable(row), ensure_ascii=False, allow_nan=False))
