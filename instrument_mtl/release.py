@@ -21,7 +21,6 @@ from .instruments import parse_instruments
 from .loaders import MixLoader
 from .multitrack import JoinedStore
 from .remix import MixSampler, RemixPolicy
-from .results import toward_prior, within_families
 from .tasks import MultiTaskModel, make_tasks
 from .training import Evaluation, FeatureLoader, Run, cache_features, evaluate, features_key, fit, multitask_learner, save_model, trained_state
 
@@ -68,7 +67,7 @@ def prior_ratio(
     sd:np.ndarray,   # their standard deviation, (K,) LU
     usual=(-6., 5.1),# mean and standard deviation where the answers are wanted, LU: in music
 )->tuple:            # mean and standard deviation of the ratio, (K,) LU
-    "What `toward_prior` must join with answers learned among some levels so that they hold among others; next to nothing where the levels learned from are not the wider ones"
+    "What `results.toward_prior` must join with answers learned among some levels so that they hold among others; next to nothing where the levels learned from are not the wider ones"
     precision = 1/usual[1]**2 - 1/sd**2; wider = precision > 1e-3
     precision = np.where(wider, precision, 1e-6)
     return np.where(wider, (usual[0]/usual[1]**2 - mean/sd**2)/precision, mean), precision**-.5
@@ -76,15 +75,13 @@ def prior_ratio(
 def level_scale(
     truth:np.ndarray, # (N, K) LU
     known:np.ndarray, # (N, K) bool
-    level:np.ndarray, # as the model says, (N, K) LU
-    sd:np.ndarray,    # (N, K) LU
-    prior:tuple,      # mean and standard deviation to be joined, (K,) LU
+    answers,          # factor on the model's deviations → mean and standard deviation of what is answered, (N, K) LU
     share:float=.8,
 )->float:
-    "The factor on the model's deviations with which the central interval of the joined answers holds `share` of the truths"
+    "The factor with which the central interval of the answers holds `share` of the truths"
     def holds(factor):
-        mean, joined = toward_prior(level, factor*sd, *prior)
-        return (np.abs(truth - mean) < norm.ppf(.5 + share/2)*joined)[known].mean()
+        mean, sd = answers(factor)
+        return (np.abs(truth - mean) < norm.ppf(.5 + share/2)*sd)[known].mean()
     return float(min(np.geomspace(.4, 4, 200), key=lambda f: abs(holds(f) - share)))
 
 # %% ../nbs/step_release.ipynb #c4e4d6d0
