@@ -11,6 +11,7 @@ __all__ = ['HEARD_LUFS', 'MOST_GAIN_DB', 'TimbreTable', 'Analysis', 'power_mean'
 import hashlib, json, math, os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from collections.abc import Iterable, Iterator
 
@@ -114,7 +115,8 @@ def unit_regions(
     for a, b in regions.values(): z[a:b] /= max(np.linalg.norm(z[a:b]), 1e-9)
     return (z/max(np.linalg.norm(z), 1e-9)).astype(np.float32)
 
-def families(names:list)->dict: # number of an instrument → numbers of the families of the list that it belongs to
+@lru_cache(maxsize=64)
+def families(names:tuple)->dict: # number of an instrument → numbers of the families of the list that it belongs to
     "Who belongs to whom; names that the taxonomy does not know belong to nobody"
     above = lambda n: [i for i, a in enumerate(names) if a != n and a in taxonomy().ancestors(n)] if n in taxonomy().nodes else []
     return {k: f for k, n in enumerate(names) if (f := above(n))}
@@ -125,7 +127,7 @@ def within_families(
 )->np.ndarray:    # (..., K)
     "No instrument is more probable than a family of the list that it belongs to"
     out = np.array(p)
-    for k, f in families(names).items(): out[..., k] = np.minimum(p[..., k], p[..., f].min(-1))
+    for k, f in families(tuple(names)).items(): out[..., k] = np.minimum(p[..., k], p[..., f].min(-1))
     return out
 
 def result_path(path, out_dir, suffix='.json')->Path:
@@ -148,7 +150,7 @@ def stored_result(
     "The result that is there already, if it is of this file as it is now, of this model and of these instruments"
     try:
         d = json.loads(target.read_text(encoding='utf-8'))
-        same = dict(d, **file_state(path)) == d and d['model']['sha256'] == model and (instruments is None or [i['name'] for i in d['instruments']] == list(instruments))
+        same = all(d[k] == v for k, v in file_state(path).items()) and d['model']['sha256'] == model and (instruments is None or [i['name'] for i in d['instruments']] == list(instruments))
         return d if same else None
     except (OSError, ValueError, KeyError, TypeError): return None
 
@@ -302,7 +304,7 @@ class Reader:
         presence = power_mean(p, weight, self.meta.get('power_mean', 3.)) if weight.any() else np.zeros(K)
         threshold = np.array([self.meta.get('thresholds', {}).get(k, .5) for k in self.instruments])
         present = (presence >= threshold) & (presence > 0)
-        for k, f in families(self.instruments).items(): present[f] |= present[k]
+        for k, f in families(tuple(self.instruments)).items(): present[f] |= present[k]
         if 'level' in results[0]:
             power = weight[:, None]*10**(np.maximum(np.nan_to_num(loud, nan=-40., neginf=-200.), -200)/10)[:, None]
             share = p/np.maximum(p.max(0), 1e-9)*10**(stack('level')/10)
