@@ -141,8 +141,9 @@ def index_folder(
     progress:bool=True,
     portion:int=200,      # results per addition to the index
     tags:dict|None=None,  # path, as it is or below the folder → words
-)->dict:                  # done, skipped, added (rows): numbers; failed: {path: reason}; seconds
-    "Analyse all recordings below a folder and index them; goes on where an earlier call stopped. A recording that is deleted stays in the index"
+    prune:bool=False,     # take recordings below the folder that are gone out of the index; their results are kept
+)->dict:                  # done, skipped, added (rows), removed (rows): numbers; failed: {path: reason}; seconds
+    "Analyse all recordings below a folder and index them; goes on where an earlier call stopped. A recording that is deleted stays in the index unless it is pruned"
     if workers < 1: raise ParameterError(f"workers = {workers} is not allowed; it must be 1 or more.")
     start, paths = time.perf_counter(), audio_below(folder)
     if not isinstance(analyzer, Reader): analyzer = load_analyzer(analyzer)
@@ -156,7 +157,11 @@ def index_folder(
     if missing: raise DataError(f"Tags are given for {missing[0]!r}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else '') + f", which is no recording below {str(folder)!r}.")
     if tagged: index._tagged()
     place = lambda p: (t := result_path(p, kept)).parent/t.stem[-2:]/t.name
-    summary, waiting, todo = dict(files=len(paths), done=0, skipped=0, added=0, failed={}), [], []
+    summary, waiting, todo = dict(files=len(paths), done=0, skipped=0, added=0, removed=0, failed={}), [], []
+    if prune:
+        if not paths: raise DataError(f"There is no recording below {str(folder)!r}; prune would forget all of it. Is the disk there?")
+        here = {plain_name(p) for p in recordings}
+        summary['removed'] = index.remove(f for f in index.files(folder) if f not in here)  # before the others are added: a copy takes the place of what is gone
 
     def keep(d, last=False):
         if d is not None: waiting.append(d)
@@ -214,6 +219,7 @@ def index_arguments(c):
     c.add_argument('--model', help='a model.safetensors, a run folder or an .onnx file; default: the shipped model')
     c.add_argument('--device', default='auto', help='auto, cpu, cuda …')
     c.add_argument('--tags', help='a CSV with the columns file (as it is, or below the folder) and tags (separated by ;)')
+    c.add_argument('--prune', action='store_true', help='take recordings that are gone from the folder out of the index')
     c.add_argument('--format', choices=['table', 'json'], default='table')
     return c
 
@@ -222,8 +228,8 @@ def index_command(args)->int:
     if not Path(args.folder).is_dir(): raise DataError(f"There is no folder {args.folder!r}.")  # before the model is loaded
     if args.workers < 1: raise ParameterError(f"workers = {args.workers} is not allowed; it must be 1 or more.")
     tags = read_tags(args.tags) if args.tags else None
-    s = index_folder(args.folder, args.db, args.workers, args.scheduler, load_analyzer(args.model, args.device), progress=sys.stderr.isatty(), tags=tags)
+    s = index_folder(args.folder, args.db, args.workers, args.scheduler, load_analyzer(args.model, args.device), progress=sys.stderr.isatty(), tags=tags, prune=args.prune)
     for path, reason in s['failed'].items(): print(f'instrument-mtl: {path}: {reason}', file=sys.stderr)
     if args.format == 'json': print(json.dumps(s, ensure_ascii=False))
-    else: print(f"{args.db}: {s['done']} analysed, {s['skipped']} there already, {len(s['failed'])} failed, {s['added']} rows added, {s['seconds']} s")
+    else: print(f"{args.db}: {s['done']} analysed, {s['skipped']} there already, {len(s['failed'])} failed, {s['added']} rows added, {s['removed']} removed, {s['seconds']} s")
     return 1 if s['failed'] else 0

@@ -219,6 +219,23 @@ class TimbreIndex:
             for file, content in stale: self.table.delete(f'file = {_sql(file)} AND content = {_sql(content)}')
         return len(new)
 
+    @_told
+    def files(self, below='')->list:
+        "The recordings of the index, or those below a folder, by the names that they have there"
+        prefix = plain_name(os.path.join(os.path.abspath(below), '')) if below else ''
+        return sorted(set(self._rows(f'starts_with(file, {_sql(prefix)})', ['file'])['file'].to_pylist())) if self.table is not None else []
+
+    @_told
+    def remove(self,
+        files, # names as `files` gives them
+    )->int:    # rows that were taken out
+        "Forget recordings; what was found in them is forgotten here alone, not in the files of results"
+        files, before = list(files), len(self)
+        with self._writing():
+            for i in range(0, len(files), 1000): self.table.delete(_sql_in('file', files[i:i + 1000]))
+        self._known.clear(); self._spreads.clear()
+        return before - len(self)
+
     def _tagged(self):
         "Refuse an index whose rows have no tags"
         if self.table is not None and 'tags' not in self.table.schema.names: raise DataError(f"The index {self.path!r} was made by an earlier version and knows no tags; delete {self.path}/timbre.lance and call `instrument-mtl index` again: its results are kept.")
