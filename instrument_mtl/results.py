@@ -262,9 +262,8 @@ class Reader:
 
     def _read(self, windows:list[np.ndarray], sounding:list[int])->dict:
         "What the model says about some windows, calibrated; how loud the part of each that is sound is"
-        x = np.stack(windows)
-        centred = np.zeros_like(x)
-        for c, w, n in zip(centred, x, sounding): c[:n] = w[:n] - w[:n].mean(dtype=np.float64)
+        centred = np.zeros((len(windows), self.window), np.float32)
+        for c, w, n in zip(centred, windows, sounding): c[:n] = w[:n] - w[:n].mean(dtype=np.float64)
         loud = loudness(centred)
         out = self.predict(centred*heard_gain(loud)[:, None]); sound = out.pop('sound')
         cal, pick = self.meta.get('calibration', {}), lambda v: np.asarray(v, np.float32)[self._keep]

@@ -353,8 +353,8 @@ class TimbreIndex:
     @_told
     def check_instrument(self, instrument:str):
         "Refuse an instrument that has no row"
-        if instrument in self._known: return
         self.about  # an empty index says so
+        if instrument in self._known: return
         if not len(self._rows(f"instrument = {_sql(instrument)}", ['instrument'], 1)): one_of(instrument, self.instruments, 'instrument')  # asks the bitmap; listing all instruments reads every row
         self._known.add(instrument)
 
@@ -374,7 +374,6 @@ class TimbreIndex:
         if top < 1: raise ParameterError(f"top = {top} is not allowed; it must be 1 or more.")
         if min_presence is not None and not 0 <= min_presence <= 1: raise ParameterError(f"min_presence = {min_presence} is not allowed; it is a probability, 0 … 1.")
         if level_lu is not None and None not in level_lu and level_lu[0] > level_lu[1]: raise ParameterError(f"The lowest level, {level_lu[0]:g} LU, is above the highest, {level_lu[1]:g} LU.")
-        self.about
         self.check_instrument(instrument)
         q = self._query(query, instrument, analyzer)
         limits = [('presence', '>=', min_presence), *(('level_lu', sign, value) for value, sign in zip(level_lu or (), ('>=', '<=')))]
@@ -445,7 +444,6 @@ def search_arguments(c):
 def search_command(args)->int:
     "Find recordings in which an instrument sounds like it does in this one"
     index, analyzer, moves = TimbreIndex(args.db, create=False), None, moves_of(args.words or [], args.step)
-    index.about
     if index.track(args.like, args.instrument) is None and Path(args.like).is_file():
         index.check_instrument(args.instrument)  # before the model is loaded
         from instrument_mtl.onnx_analysis import load_analyzer
