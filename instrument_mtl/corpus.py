@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLAYERS', 'ENGINES', 'TIERS', 'PIECES', 'CATALOGUES', 'SoundFontTable', 'Voice', 'SoundFontPlayer', 'synth_player',
-           'read_patch', 'drum_key', 'read_hydrogen', 'recipe', 'sources_of', 'voices', 'source_counts',
+           'read_patch', 'drum_key', 'read_hydrogen', 'recipe', 'sources_of', 'voices', 'source_counts', 'waveforms',
            'shared_samples', 'Job', 'choose_voice', 'make_piece', 'render_job', 'plan', 'prepare_corpus', 'catalogue',
            'wad_midis', 'mma_pieces', 'average', 'frets_on_fire', 'frets_store']
 
@@ -278,26 +278,31 @@ class _LazyNote(SampledNote):
 PLAYERS['synth'] = lambda v: synth_player(*v.args)
 
 # %% ../nbs/22_corpus.ipynb #49479a90
+def _patch_samples(path):
+    "Each sample of a Gravis patch as int16, its loop in samples, rate, root in Hz, and flags"
+    data, at = Path(path).read_bytes(), 129 + 63 + 47
+    if data[:11] != b'GF1PATCH110': raise DataError(f"{str(path)!r} is not a Gravis patch.")
+    for _ in range(data[129 + 63 + 6]):  # number of samples in the first layer
+        size, lo, hi, rate = struct.unpack('<IIIH', data[at + 8:at + 22])
+        root, modes, width = struct.unpack('<I', data[at + 30:at + 34])[0]/1000, data[at + 55], 1 + (data[at + 55] & 1)
+        x = np.frombuffer(data[at + 96:at + 96 + size], 'i1' if width == 1 else '<i2')
+        if modes & 2: x = x ^ np.iinfo(x.dtype).min  # unsigned
+        yield x.astype(np.int16)*(256 if width == 1 else 1), lo//width, hi//width, rate, root, modes
+        at += 96 + size
+
 def read_patch(
     path,       # a Gravis .pat file
     hold_s=3.,  # looped samples are prolonged to this length
 )->list:        # of `SampledNote`
     "The samples of a Gravis patch"
-    data, at, out = Path(path).read_bytes(), 129 + 63 + 47, []
-    if data[:11] != b'GF1PATCH110': raise DataError(f"{str(path)!r} is not a Gravis patch.")
-    for _ in range(data[129 + 63 + 6]):  # number of samples in the first layer
-        size, lo, hi, rate = struct.unpack('<IIIH', data[at + 8:at + 22])
-        root, modes, body = struct.unpack('<I', data[at + 30:at + 34])[0]/1000, data[at + 55], data[at + 96:at + 96 + size]
-        x = np.frombuffer(body, '<i2' if modes & 1 else 'i1').astype(np.float32)/(32768 if modes & 1 else 128)
-        if modes & 2:  # unsigned
-            x = np.where(x < 0, x + 1, x - 1)
-        width = 2 if modes & 1 else 1
-        if modes & 4 and hi > lo + 8:
-            loop, times = x[lo//width:hi//width], int(np.ceil((hold_s*rate - lo/width)/max(1, (hi - lo)/width)))
+    out = []
+    for x, lo, hi, rate, root, modes in _patch_samples(path):
+        x = x.astype(np.float32)/32768
+        if modes & 4 and hi > lo:
+            loop, times = x[lo:hi], int(np.ceil((hold_s*rate - lo)/max(1, hi - lo)))
             if modes & 8: loop = np.concatenate([loop, loop[::-1]])
-            x = np.concatenate([x[:lo//width], np.tile(loop, max(1, min(times, 4000)))])
+            x = np.concatenate([x[:lo], np.tile(loop, max(1, min(times, 4000)))])
         if len(x) > 32 and np.abs(x).max() > 0 and root > 8: out.append(SampledNote(69 + 12*np.log2(root/440), x, sample_rate=int(rate)))
-        at += 96 + size
     return out
 
 def _plucked_like(program): return program_facts(program)['manner'] in ('mallets', 'plucked', 'guitar', 'bass') or program < 9 or program in (45, 46, 47)
@@ -362,6 +367,8 @@ def _sf2_voices(spec, folder)->list:
             name = names.get((0, program))
             if name is None: continue
             out.append(Voice(gm_instrument(program), f"{spec['source']}:0:{program}", split=split, args=(str(path), 0, program), program=program, label=name, **common))
+    for bank, program in spec.get('variants', []):
+        out.append(Voice(gm_instrument(program), f"{spec['source']}:{bank}:{program}", split=spec['all_programs'], args=(str(path), bank, program), program=program, label=names[bank, program], **common))
     for kit in spec.get('kits', []):
         bank, keys, node = kit.get('bank', 128), tuple(kit.get('keys', ())) or None, kit.get('node', 'drum_set')
         name = names.get((bank, kit['program']))
@@ -387,7 +394,7 @@ def _patch_voices(spec, folder)->list:
     "Voices of a folder of Gravis patches, named by General MIDI program"
     root, common = Path(folder)/spec['folder'], dict(maker=spec['maker'], split=spec['split'], licence=spec['licence'])
     out = [Voice(gm_instrument(int(p.name[:3])), f"{spec['source']}:{p.stem}", kind='patch', args=(str(p), int(p.name[:3])), program=int(p.name[:3]), label=p.stem, **common)
-           for p in sorted(root.glob('Tone_000/*.pat')) if int(p.name[:3]) < 116]
+           for p in sorted(root.glob('Tone_000/*.pat')) if int(p.name[:3]) < 116 and int(p.name[:3]) not in spec.get('without', [])]
     kit = lambda node: Voice(node, f"{spec['source']}:kit:{node}", kind='patch_kit', args=(str(root/'Drum_000'),), label='Drum_000', is_drum=True, **common)
     return out + [kit('drum_set')]
 
@@ -451,21 +458,28 @@ def _waveform(path):
     at, n = _riff(data, 0, len(data), {})['smpl']
     return np.frombuffer(data, '<i2', n//2, at)
 
-def shared_samples(
-    mine,        # set of (start, end) in the SoundFont `path`
-    path,
-    other,       # set of (start, end) in the SoundFont `other_path`
-    other_path,
-    share=.2,    # of a sample's runs that must be found in the other file
-)->list:         # (start, end) of `mine` that hold recordings of `other`
-    "Samples of one SoundFont that are recordings of another"
-    x, y = _waveform(path), _waveform(other_path)
-    known = np.unique(np.concatenate([r[ok] for s, e in other for r, ok in [_runs(y[s:e])]]))
-    out = []
-    for s, e in sorted(mine):
-        r, ok = _runs(x[s:e])
-        if ok.sum() > 20 and (known[np.searchsorted(known, r[ok]).clip(max=len(known) - 1)] == r[ok]).mean() > share: out.append((s, e))
+def waveforms(vs)->dict: # voices → {(file, place): int16}
+    "The recordings that voices of SoundFonts and patches can play"
+    out, table, wave = {}, cache(SoundFontTable), cache(_waveform)
+    for v in vs:
+        path, *rest = v.args
+        if v.kind == 'sf2': out |= {(path, at): wave(path)[slice(*at)] for at in table(path).samples(*rest[:2], rest[3] if len(rest) > 3 else None)}
+        elif v.kind in ('patch', 'patch_kit'):
+            files = [path] if v.kind == 'patch' else sorted(Path(path).glob('*.pat'))
+            out |= {(str(f), i): s[0] for f in files for i, s in enumerate(_patch_samples(f))}
     return out
+
+def shared_samples(
+    mine:dict,   # as `waveforms` returns them
+    other:dict,
+    share=.2,    # of a recording's runs that must be found among the others
+)->list:         # keys of `mine`
+    "Recordings that are also among others"
+    known = np.unique(np.concatenate([r[ok] for y in other.values() for r, ok in [_runs(y)]]))
+    def is_known(x):
+        r, ok = _runs(x)
+        return ok.sum() > 20 and (known[np.searchsorted(known, r[ok]).clip(max=len(known) - 1)] == r[ok]).mean() > share
+    return [k for k, x in mine.items() if len(x) > 3 and is_known(x)]
 
 # %% ../nbs/22_corpus.ipynb #c75860c9
 @dataclass(frozen=True)
