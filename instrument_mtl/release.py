@@ -29,7 +29,7 @@ def calibrate(
     logits:np.ndarray, # (N, K) of validation mixes
     truth:np.ndarray,  # (N, K) 1 or 0
     known:np.ndarray,  # (N, K) bool
-)->dict:               # scale and offset per instrument, and the threshold with the best F1
+)->dict:               # scale and offset per instrument, and the threshold with the best F1; `together`: which instruments are too rare for ones of their own and have those of all
     "Platt scaling per instrument, and thresholds"
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import precision_recall_curve
@@ -41,10 +41,10 @@ def calibrate(
         return a, b, float(np.clip(cut[f1[:-1].argmax()], .05, .95))
     positives = np.where(known, truth, 0).sum(0)
     enough = (positives >= 5) & (positives <= known.sum(0) - 5)
-    if not enough.any(): return dict(scale=[1.]*len(enough), offset=[0.]*len(enough), threshold=[.5]*len(enough))
+    if not enough.any(): return dict(scale=[1.]*len(enough), offset=[0.]*len(enough), threshold=[.5]*len(enough), together=[True]*len(enough))
     together = known & enough; of_all = fitted(logits[together], truth[together])
     each = [fitted(logits[known[:, k], k], truth[known[:, k], k]) if enough[k] else of_all for k in range(len(enough))]
-    return dict(zip(('scale', 'offset', 'threshold'), map(list, zip(*each))))
+    return dict(zip(('scale', 'offset', 'threshold'), map(list, zip(*each))), together=(~enough).tolist())
 
 def expected_calibration_error(p:np.ndarray, y:np.ndarray, bins:int=10)->float:
     "Mean gap between stated probability and share of positives, over bins weighted by size"

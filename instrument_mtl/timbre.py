@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHANGES', 'FACTORS', 'mix_descriptor_r2', 'representations', 'region_matrix', 'stem_pitch', 'grouped_prediction',
            'r_squared', 'leak_probes', 'grouped_r2', 'counterfactual_plans', 'displacement', 'dci', 'importances',
-           'mig', 'single_sources', 'cosine', 'region_cosine', 'retrieval', 'triplets_of', 'triplets', 'single_notes',
+           'mig', 'single_sources', 'cosine', 'region_cosine', 'retrieval', 'triplets', 'single_notes',
            'note_agreement', 'agreement_gap', 'Observed', 'mfcc_statistics', 'observe', 'read', 'retrieval_table',
            'disentanglement', 'plot_region_matrix', 'plot_region_tree', 'hear_through', 'plot_shares']
 
@@ -263,24 +263,19 @@ def retrieval(
         for k in ks: hits[k].append(y[:k].any())
     return dict({f'recall@{k}': float(np.mean(v)) if v else np.nan for k, v in hits.items()}, map=float(np.mean(aps)) if aps else np.nan, share_wanted=float(np.mean(chance)) if aps else np.nan, queries=len(aps))
 
-def triplets_of(similarity, label, comparable, differ=None)->np.ndarray: # (N, 2): agreeing triplets of each anchor, and all of them
-    "`triplets`, anchor by anchor"
+def triplets(
+    similarity:np.ndarray, # (N, N)
+    label,                 # (N,) instrument
+    comparable:np.ndarray, # (N, N) bool: pairs that may be compared, such as those of equal pitch
+    differ=None,           # (N, N) bool: which pairs may be 'the same instrument', such as those of different sources; None: all
+)->np.ndarray:             # (N, 2): of each anchor, triplets that agree, and all of them
+    "Of (anchor, same, other), how many have the same nearer than the other?"
     label = np.asarray(label); out = np.zeros((len(label), 2))
     for i in range(len(label)):
         ok = comparable[i].copy(); ok[i] = False
         same = np.flatnonzero(ok & (label == label[i]) & (True if differ is None else differ[i])); other = np.flatnonzero(ok & (label != label[i]))
         out[i] = (similarity[i, same][:, None] > similarity[i, other][None]).sum(), len(same)*len(other)
     return out
-
-def triplets(
-    similarity:np.ndarray, # (N, N)
-    label,                 # (N,) instrument
-    comparable:np.ndarray, # (N, N) bool: pairs that may be compared, such as those of equal pitch
-    differ=None,           # (N, N) bool: which pairs may be 'the same instrument', such as those of different sources; None: all
-)->tuple[float, int]:      # agreement, number of triplets
-    "Share of (anchor, same, other) with the same nearer than the other"
-    good, total = triplets_of(similarity, label, comparable, differ).T.sum(1)
-    return (good/total if total else np.nan), int(total)
 
 def single_notes(
     n_notes:int,       # about as many, spread over the sound sources
@@ -305,7 +300,7 @@ def note_agreement(
     each = {}
     for name, X in vectors.items():
         U = X/np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12); ways = {'': U@U.T, ', centred': cosine(X)}
-        each[name] = {f'{who}{how}': pd.DataFrame(triplets_of(S, notes.node, equal, differ), columns=['good', 'total']).groupby(notes.node.to_numpy()).sum() for how, S in ways.items() for who, differ in (('any source', None), ('other source', other))}
+        each[name] = {f'{who}{how}': pd.DataFrame(triplets(S, notes.node, equal, differ), columns=['good', 'total']).groupby(notes.node.to_numpy()).sum() for how, S in ways.items() for who, differ in (('any source', None), ('other source', other))}
     out = pd.DataFrame({name: {column: t.good.sum()/t.total.sum() if t.total.any() else np.nan for column, t in columns.items()} for name, columns in each.items()}).T
     first = next(iter(each.values())); out.attrs.update(each=each, triplets=[int(first[w].total.sum()) for w in ('any source', 'other source')], instruments=[int((first[w].total > 0).sum()) for w in ('any source', 'other source')])
     return out
