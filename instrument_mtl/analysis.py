@@ -21,7 +21,9 @@ def model_file(path=None)->Path:
     "A model's file: the one that is named, or in the folder that is named; else the shipped model; else that of the last run"
     file = Path(path) if path is not None else shipped_model()
     if file is None and (run := latest_run()): file = run/'model.safetensors'
-    if file is None: raise WeightsError("There is no model: none is shipped with this version and no run has left one. Train one with: papermill nbs/step3.ipynb out.ipynb -p instruments drums,bass")
+    if file is None:
+        raise WeightsError("There is no model: none is shipped with this version and no run has left one. Train one with: "
+                           "papermill nbs/step3.ipynb out.ipynb -p instruments drums,bass")
     return file/'model.safetensors' if file.is_dir() else file
 
 def _loaded(file):
@@ -31,7 +33,9 @@ def _loaded(file):
     except Exception as e: raise WeightsError(f"The description in {str(file)!r} is damaged ({type(e).__name__}: {e}).") from None
     if not isinstance(meta, dict): raise WeightsError(f"The description in {str(file)!r} is damaged: its meta is a {type(meta).__name__}.")
     bad = [n for n, v in model.state_dict().items() if v.is_floating_point() and not v.isfinite().all()]
-    if bad: raise WeightsError(f"{str(file)!r} is damaged: {bad[0]} holds numbers that are not finite" + (f", and {len(bad) - 1} others do." if len(bad) > 1 else '.'))
+    if bad:
+        raise WeightsError(f"{str(file)!r} is damaged: {bad[0]} holds numbers that are not finite"
+                           + (f", and {len(bad) - 1} others do." if len(bad) > 1 else '.'))
     return model, meta
 
 class Analyzer(Reader):
@@ -46,7 +50,8 @@ class Analyzer(Reader):
         self.device = best_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
         r, d = model.regions, model.tasks.get('descriptors')
-        super().__init__(model.instruments, {n: (s.start, s.stop) for n, s in r.slices.items() if s.stop <= r.timbre_width}, d.names if d else [], ACTIVITY_HOP, meta, name, sha256, instruments)
+        super().__init__(model.instruments, {n: (s.start, s.stop) for n, s in r.slices.items() if s.stop <= r.timbre_width}, d.names if d else [],
+                         ACTIVITY_HOP, meta, name, sha256, instruments)
 
     @classmethod
     def load(cls,
@@ -58,7 +63,8 @@ class Analyzer(Reader):
         file, device = model_file(path), best_device(device)
         check_answered(file, instruments)
         model, meta = _loaded(file)
-        return cls(model, meta, name=meta.get('name') or (file.parent.name if file.stem == 'model' else file.stem), sha256=sha256_of(file), device=device, instruments=instruments)
+        return cls(model, meta, name=meta.get('name') or (file.parent.name if file.stem == 'model' else file.stem), sha256=sha256_of(file),
+                   device=device, instruments=instruments)
 
     @torch.no_grad()
     def predict(self, x:np.ndarray)->dict:

@@ -36,7 +36,8 @@ class Worker:
     def __init__(self):
         import ipywidgets as W
         self.bar = W.FloatProgress(max=1., layout=W.Layout(width='140px', flex='0 0 auto', display='none'))
-        self.button = W.Button(description='Cancel', icon='times', disabled=True, tooltip='Stop what is being computed', layout=W.Layout(width='100px', flex='0 0 auto'))
+        self.button = W.Button(description='Cancel', icon='times', disabled=True, tooltip='Stop what is being computed',
+                               layout=W.Layout(width='100px', flex='0 0 auto'))
         self.line = W.HTML(layout=W.Layout(flex='1 1 auto'))
         self.view = W.HBox([self.button, self.bar, self.line], layout=W.Layout(align_items='center'))
         self._lock, self._job, self._stop, self._thread = threading.Lock(), None, False, None
@@ -424,7 +425,9 @@ def _scale(truth, level, sd)->str:
     "SVG of one level on the common scale"
     x = _level_x
     out = [f'<line x1="{x(v)}" x2="{x(v)}" y1="0" y2="18" stroke="#ccc"/>' for v in range(-40, 1, 10)]
-    if np.isfinite(level): out.append(f'<line x1="{x(level - sd):.1f}" x2="{x(level + sd):.1f}" y1="9" y2="9" stroke="#1f77b4" stroke-width="3" opacity=".4"/><circle cx="{x(level):.1f}" cy="9" r="5" fill="#1f77b4"/>')
+    if np.isfinite(level):
+        out.append(f'<line x1="{x(level - sd):.1f}" x2="{x(level + sd):.1f}" y1="9" y2="9" stroke="#1f77b4" stroke-width="3" opacity=".4"/>'
+                   f'<circle cx="{x(level):.1f}" cy="9" r="5" fill="#1f77b4"/>')
     if np.isfinite(truth): out.append(f'<path d="M{x(truth):.1f} 3l5 6-5 6-5-6z" fill="currentColor"/>')
     return f'<svg width="{LEVEL_PX + 16}" height="18" role="presentation" style="display:block">{"".join(out)}</svg>'
 
@@ -434,16 +437,23 @@ def readings_html(
 )->str:
     "The table of truth and prediction"
     ticks = ''.join(f'<text x="{_level_x(v)}" y="12" font-size="10" fill="currentColor" text-anchor="middle">{_number(v, 0)}</text>' for v in range(-40, 1, 10))
-    head = ('<thead><tr><th>instrument</th><th>in the mix</th><th colspan="2">predicted presence</th><th>level relative to the mix (LU)<br><svg width="' + str(LEVEL_PX + 16) + '" height="14" role="presentation">' + ticks +
+    head = ('<thead><tr><th>instrument</th><th>in the mix</th><th colspan="2">predicted presence</th>'
+            '<th>level relative to the mix (LU)<br><svg width="' + str(LEVEL_PX + 16) + '" height="14" role="presentation">' + ticks +
             '</svg></th><th>true ◆<br>(LU)</th><th>predicted ●<br>± sd (LU)</th><th>error<br>(LU)</th></tr></thead>')
     rows, asked, faint = [], 'presence' in table, ' style="opacity:.45"' if stale else ''
     for r in table.reset_index(names='instrument').itertuples():
         p, level, sd, present = (r.presence, r.level_lu, r.level_std_lu, r.present) if asked else (np.nan, np.nan, np.nan, False)
         there = '?' if np.isnan(r.true_presence) else 'yes' if r.true_presence else 'no'
-        bar = f'<div style="width:60px;height:9px;border:1px solid #bbb"><div style="width:{0 if np.isnan(p) else 100*p:.0f}%;height:9px;background:{"#1f77b4" if present else "#bbb"}"></div></div>'
-        cells = [('name', html.escape(r.instrument)), ('true_presence', there), ('bar', bar), ('presence', _number(p, 2) + (' ✓' if present else '')), ('scale', _scale(r.true_level_lu, level, np.nan_to_num(sd))),
-                 ('true_level', _number(r.true_level_lu)), ('level', '…' if not asked else f'{_number(level)} ± {_number(sd)}' if np.isfinite(sd) else f'({_number(level)})' if np.isfinite(level) else '–'), ('error', '…' if stale or not asked else _number(level - r.true_level_lu))]
-        rows.append(f'<tr class="{"" if there == "yes" or present else "absent"}" data-instrument="{html.escape(r.instrument)}">' + ''.join(f'<td data-of="{k}"{faint if k in ("bar", "presence", "level") else ""}>{v}</td>' for k, v in cells) + '</tr>')
+        bar = ('<div style="width:60px;height:9px;border:1px solid #bbb">'
+               f'<div style="width:{0 if np.isnan(p) else 100*p:.0f}%;height:9px;background:{"#1f77b4" if present else "#bbb"}"></div></div>')
+        cells = [('name', html.escape(r.instrument)), ('true_presence', there), ('bar', bar),
+                 ('presence', _number(p, 2) + (' ✓' if present else '')),
+                 ('scale', _scale(r.true_level_lu, level, np.nan_to_num(sd))), ('true_level', _number(r.true_level_lu)),
+                 ('level', '…' if not asked else f'{_number(level)} ± {_number(sd)}' if np.isfinite(sd)
+                           else f'({_number(level)})' if np.isfinite(level) else '–'),
+                 ('error', '…' if stale or not asked else _number(level - r.true_level_lu))]
+        rows.append(f'<tr class="{"" if there == "yes" or present else "absent"}" data-instrument="{html.escape(r.instrument)}">'
+                    + ''.join(f'<td data-of="{k}"{faint if k in ("bar", "presence", "level") else ""}>{v}</td>' for k, v in cells) + '</tr>')
     return f'<style>{CSS}</style><div class="imtl"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
 # %% ../nbs/53_apps.ipynb #78d9319c
@@ -458,7 +468,8 @@ class Mixer:
         wide = dict(style={'description_width': '90px'})
         self.track = W.Dropdown(description='Track', layout=W.Layout(width='620px'), **wide)
         self.start = W.FloatSlider(description='Excerpt at (s)', min=0, max=0, step=.5, continuous_update=False, layout=W.Layout(width='620px'), **wide)
-        self.folder = W.Text(description='Own stems', placeholder='folder with song/instrument*.wav, then Enter; empty: the embedded corpus', continuous_update=False, layout=W.Layout(width='620px'), **wide)
+        self.folder = W.Text(description='Own stems', placeholder='folder with song/instrument*.wav, then Enter; empty: the embedded corpus',
+                             continuous_update=False, layout=W.Layout(width='620px'), **wide)
         self.reset = W.Button(description='All faders to 0 dB', layout=W.Layout(width='160px'))
         self.desk, self.readings = W.HBox(layout=W.Layout(flex_flow='row wrap')), W.HTML()
         self.view = W.VBox([self.track, self.start, self.folder, self.worker.view, self.desk, W.HBox([self.reset]), self.player, self.readings])
@@ -469,13 +480,16 @@ class Mixer:
         self.reset.on_click(lambda _: self.set_gains([0.]*len(self.strips)))
         self.open_source(source)
 
-    def open_source(self, source): self.worker.start(partial(self.load_source, source), 'Opening the stems' if source is not None else 'Preparing the embedded corpus (the first time takes minutes)')
+    def open_source(self, source):
+        self.worker.start(partial(self.load_source, source),
+                          'Opening the stems' if source is not None else 'Preparing the embedded corpus (the first time takes minutes)')
 
 # %% ../nbs/53_apps.ipynb #df39fd65
 def _load_source(self, source, report):
     "Which tracks there are"
     self.store, self.index = open_tracks(source)
-    names = {t: f"{t} ({', '.join(sorted(set(g.instrument.replace('', '?'))))}; {g.split.iloc[0] or 'no split'})" for t, g in sorted(self.index.groupby('track_id'))}
+    names = {t: f"{t} ({', '.join(sorted(set(g.instrument.replace('', '?'))))}; {g.split.iloc[0] or 'no split'})"
+             for t, g in sorted(self.index.groupby('track_id'))}
     unseen = [t for t in names if (self.index[self.index.track_id == t].split == 'test').all()]
     track = one_of(self.first.pop('track', None) or (unseen or list(names))[0], names, 'track')
     self._quiet = True
@@ -535,9 +549,11 @@ def _make_strips(self):
     self.strips, boxes = [], []
     for r in self.rows:
         name = r['instrument'] or r['raw_label'] or 'unknown'
-        fader = W.FloatSlider(value=0, min=-40, max=12, step=.5, orientation='vertical', readout_format='.1f', description='dB', layout=W.Layout(height='150px', width='70px'))
+        fader = W.FloatSlider(value=0, min=-40, max=12, step=.5, orientation='vertical', readout_format='.1f', description='dB',
+                              layout=W.Layout(height='150px', width='70px'))
         fader.tooltip = f'gain of {name} in dB'
-        mute, solo = (W.ToggleButton(description=d, tooltip=f'{what} {name}', layout=W.Layout(width='34px', padding='0')) for d, what in (('M', 'mute'), ('S', 'solo')))
+        mute, solo = (W.ToggleButton(description=d, tooltip=f'{what} {name}', layout=W.Layout(width='34px', padding='0'))
+                      for d, what in (('M', 'mute'), ('S', 'solo')))
         title = W.HTML(f'<span title="{html.escape(r["stem_id"])}">{html.escape(name)}</span>', layout=W.Layout(max_width='110px'))
         title.add_class('imtl-name')
         for control in (fader, mute, solo): control.observe(self.changed, 'value')
@@ -642,7 +658,8 @@ def timeline_figure(
         spans = [(e.start_s, e.end_s - e.start_s) for e in events[events.instrument == k].itertuples() if e.end_s > start_s and e.start_s < end_s]
         low.broken_barh(spans, (y0 + .75, .15), color=colour)
     low.set(xlim=(start_s, end_s), ylim=(0, lanes), xlabel='time (s)      curve: activity, 0 to 1; bar: event')
-    low.set_yticks([lanes - 1 - i + .4 for i in range(len(names))], [f'{k}  {_number(analysis.level_lu[analysis.instruments.index(k)], 0, " LU")}' for k in names])
+    low.set_yticks([lanes - 1 - i + .4 for i in range(len(names))],
+                   [f'{k}  {_number(analysis.level_lu[analysis.instruments.index(k)], 0, " LU")}' for k in names])
     for i in range(1, lanes): low.axhline(i, color='.85', lw=.6)
     if not names: low.text(.5, .5, 'no instrument of the model was found', transform=low.transAxes, ha='center', va='center')
     return fig
@@ -650,7 +667,8 @@ def timeline_figure(
 # %% ../nbs/53_apps.ipynb #4d32dc02
 def _download(name:str, kind:str, text:str)->str:
     "A link that saves a text as a file"
-    return f'<a class="jupyter-button" style="padding:0 10px;margin-right:6px;text-decoration:none;vertical-align:middle" download="{html.escape(name)}" href="data:{kind};base64,{base64.b64encode(text.encode()).decode()}">{html.escape(name)}</a>'
+    return ('<a class="jupyter-button" style="padding:0 10px;margin-right:6px;text-decoration:none;vertical-align:middle" '
+            f'download="{html.escape(name)}" href="data:{kind};base64,{base64.b64encode(text.encode()).decode()}">{html.escape(name)}</a>')
 
 EXPORTS = { # suffix → type, text of an analysis
     '.json': ('application/json', lambda a: a.to_json(indent=1)),
@@ -677,7 +695,8 @@ class Timeline:
         self.worker, self.player = Worker(), new_player()
         self.drop = new_drop(self.open)
         self.text = path_field(self.open)
-        self.kind = W.ToggleButtons(options=list(SOUND_VIEWS), style={'button_width': '110px'}, tooltips=['amplitude over time', 'frequencies over time'], layout=W.Layout(width='auto'))
+        self.kind = W.ToggleButtons(options=list(SOUND_VIEWS), style={'button_width': '110px'},
+                                    tooltips=['amplitude over time', 'frequencies over time'], layout=W.Layout(width='auto'))
         self.every = W.Checkbox(description='lanes of all instruments', indent=False)
         self.page = W.BoundedIntText(description='Page', value=1, min=1, max=1, layout=W.Layout(width='160px', visibility='hidden'))
         self.picture = new_picture(keys=(' ', 'ArrowLeft', 'ArrowRight', 'Home'), clock=self.player.clock, click=lambda axes, x, y: self.play(x), key=self.key)
@@ -708,7 +727,8 @@ def _load_recording(self, path, report):
     self.analysis = None  # so that setting the page does not draw yet
     self.page.value, self.page.max, self.page.layout.visibility = 1, pages, 'visible' if pages > 1 else 'hidden'
     self.path, self.analysis = path, analysis
-    self.export.value = '<span style="margin-right:6px;vertical-align:middle">Export:</span>' + ''.join(_download(path.stem + suffix, kind, text(analysis)) for suffix, (kind, text) in EXPORTS.items())
+    self.export.value = ('<span style="margin-right:6px;vertical-align:middle">Export:</span>'
+                         + ''.join(_download(path.stem + suffix, kind, text(analysis)) for suffix, (kind, text) in EXPORTS.items()))
     return self.turn(report, sound)
 
 def _sound(self, path, analysis, page)->np.ndarray: # (n,)
@@ -762,7 +782,8 @@ def stem_row(
     a, n = analyzer.analyze_array(x, SAMPLE_RATE), min(len(x), 3*SAMPLE_RATE)
     windows = torch.from_numpy(x[:len(x)//n*n].reshape(-1, n).copy())
     measured = pd.DataFrame(describe(windows).numpy(), columns=list(DESCRIPTORS)).mean()
-    own = dict(name=instrument, presence=float(a.presence[a.instruments.index(instrument)]), present=True, level_lu=0., timbre=a.timbre[instrument].tolist() if instrument in a.timbre else None, descriptors=jsonable(measured.to_dict()))
+    own = dict(name=instrument, presence=float(a.presence[a.instruments.index(instrument)]), present=True, level_lu=0.,
+               timbre=a.timbre[instrument].tolist() if instrument in a.timbre else None, descriptors=jsonable(measured.to_dict()))
     return dict(file=str(store.folder/stem_id), content=hashlib.sha256(x.tobytes()).hexdigest(), duration_s=float(store.rows[stem_id]['duration_s']),
                 model=dict(name=analyzer.name, sha256=analyzer.sha256), regions={k: list(ab) for k, ab in a.timbre.regions.items()}, instruments=[own])
 
@@ -853,19 +874,23 @@ class TimbreExplorer:
         self.near.add_class('imtl-near')
         self.title = W.HTML('<b>Neighbours</b>')
         self.from_here = W.Button(description='Search from the selected one', disabled=True, layout=W.Layout(width='auto'))
-        self.sliders = {r: W.FloatSlider(min=-2, max=2, step=.5, value=0, description=_words(r), readout_format='+.1f', continuous_update=False, style={'description_width': '140px'}, layout=W.Layout(width='98%')) for r in SIGNS}
+        self.sliders = {r: W.FloatSlider(min=-2, max=2, step=.5, value=0, description=_words(r), readout_format='+.1f', continuous_update=False,
+                                         style={'description_width': '140px'}, layout=W.Layout(width='98%')) for r in SIGNS}
         self.drop = new_drop(self.ask_file, 'Drop a recording here to search with it, or click to choose one')
         self.text = path_field(self.ask_file)
-        right = W.VBox([self.title, self.near, self.from_here, W.HTML('<b>Alike, but …</b> (in standard deviations; 0: leave it free)'), *self.sliders.values()], layout=W.Layout(flex='1 1 330px', padding='0 0 0 10px'))
+        right = W.VBox([self.title, self.near, self.from_here, W.HTML('<b>Alike, but …</b> (in standard deviations; 0: leave it free)'),
+                        *self.sliders.values()], layout=W.Layout(flex='1 1 330px', padding='0 0 0 10px'))
         left = W.VBox([self.picture], layout=W.Layout(flex='1 1 460px'))
-        self.view = W.VBox([W.HBox([self.instrument, self.colour]), self.worker.view, W.HBox([left, right], layout=W.Layout(flex_flow='row wrap')), self.player, self.drop, self.text])
+        self.view = W.VBox([W.HBox([self.instrument, self.colour]), self.worker.view, W.HBox([left, right], layout=W.Layout(flex_flow='row wrap')),
+                            self.player, self.drop, self.text])
         self.view.app = self
         self.instrument.observe(lambda change: self._quiet or change['new'] is None or self.worker.start(self.load, 'Opening the collection'), 'value')
         self.colour.observe(lambda _: self.rows is not None and self.worker.start(self.draw, 'Drawing'), 'value')
         self.near.observe(lambda change: self._quiet or change['new'] is None or self.worker.say(self.listen(change['new']), error=True), 'value')
         self.from_here.on_click(lambda _: self.near.value and self.ask(self.near.value))
         for s in self.sliders.values(): s.observe(lambda _: self._quiet or self.query is None or self.worker.start(self.search, 'Searching'), 'value')
-        self.worker.start(self.open, 'Opening the collection (the embedded corpus takes minutes the first time)' if source is None else 'Opening the collection')
+        self.worker.start(self.open, 'Opening the collection (the embedded corpus takes minutes the first time)' if source is None
+                                     else 'Opening the collection')
 
 # %% ../nbs/53_apps.ipynb #6af292bb
 def _open_collection(self, report):
@@ -876,7 +901,8 @@ def _open_collection(self, report):
         self.store = source
         where = hashlib.sha256(f'{source.folder.resolve()}'.encode('utf-8', 'surrogateescape')).hexdigest()[:8]
         self.index = TimbreIndex(data_dir('indices', f'stems-{where}-{self.analyzer.sha256[:8]}'))
-        names = [k for k, r in zip(self.analyzer.instruments, relations([r['instrument'] for r in source.rows.values()], self.analyzer.instruments).T) if (r == 1).sum() >= 3]
+        names = [k for k, r in zip(self.analyzer.instruments,
+                                   relations([r['instrument'] for r in source.rows.values()], self.analyzer.instruments).T) if (r == 1).sum() >= 3]
     else:
         self.index = source if isinstance(source, TimbreIndex) else TimbreIndex(source, create=False)
         names = self.index.instruments
@@ -922,7 +948,8 @@ def _name(self, file)->str:
     "A sound's name in lists"
     return os.path.relpath(file, plain_name(os.path.abspath(self.store.folder))) if self.store is not None and isinstance(file, str) else Path(file).name
 
-TimbreExplorer.open, TimbreExplorer.load, TimbreExplorer.read_rows, TimbreExplorer.draw, TimbreExplorer.name = _open_collection, _load_instrument, _read_rows, _draw_map, _name
+TimbreExplorer.open, TimbreExplorer.load, TimbreExplorer.read_rows, TimbreExplorer.draw, TimbreExplorer.name = (
+    _open_collection, _load_instrument, _read_rows, _draw_map, _name)
 
 # %% ../nbs/53_apps.ipynb #15bc2104
 def _listen(self, file)->str:
@@ -975,7 +1002,8 @@ def _search(self, report):
     self.title.value = f'<b>Sounds like {html.escape(name)}</b> (cosine similarity, name{", change" if moves else ""})'
     self.mark()
     if not len(found): return 'Nothing in the collection lies on that side; move a slider back.'
-    about = f'; predicted presence of {k} in it: {self.query.presence[self.query.instruments.index(k)]:.2f}, its place and qualities are read from the mix by the model' if own else ''
+    about = (f'; predicted presence of {k} in it: {self.query.presence[self.query.instruments.index(k)]:.2f}, '
+             'its place and qualities are read from the mix by the model' if own else '')
     return f'{len(found)} neighbours (black rings) of {name} (red ring){about}.'
 
 def _mark(self):
@@ -983,7 +1011,8 @@ def _mark(self):
     if self.rows is None: return
     at = dict(zip(self.rows.file, self.xy.tolist()))
     near = [dict(x=at[f][0], y=at[f][1], kind='near') for _, f in self.near.options if f in at]
-    here = [at[f] for f in dict.fromkeys(v for v in (self.query, self.chosen) if isinstance(v, str)) if f in at] + ([self.query_xy.tolist()] if isinstance(self.query, Analysis) else [])
+    here = ([at[f] for f in dict.fromkeys(v for v in (self.query, self.chosen) if isinstance(v, str)) if f in at]
+            + ([self.query_xy.tolist()] if isinstance(self.query, Analysis) else []))
     self.picture.marks = near + [dict(x=x, y=y, kind='query') for x, y in here]
 
 def _click(self, axes, x, y):

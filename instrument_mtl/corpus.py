@@ -27,7 +27,8 @@ from .arranger import Note, NoteSampler, Part, Piece, SampledNote, compose, near
 from .multitrack import StemStore
 
 # %% ../nbs/22_corpus.ipynb #4429efdf
-_tables = dict(phdr='S20,<u2,<u2,<u2,<u4,<u4,<u4', pbag='<u2,<u2', pgen='<u2,<u2', inst='S20,<u2', ibag='<u2,<u2', igen='<u2,<u2', shdr='S20,<u4,<u4,<u4,<u4,<u4,u1,i1,<u2,<u2')
+_tables = dict(phdr='S20,<u2,<u2,<u2,<u4,<u4,<u4', pbag='<u2,<u2', pgen='<u2,<u2', inst='S20,<u2', ibag='<u2,<u2', igen='<u2,<u2',
+               shdr='S20,<u4,<u4,<u4,<u4,<u4,u1,i1,<u2,<u2')
 
 def _riff(data, lo, hi, out):
     "Positions of the leaf chunks of a RIFF file"
@@ -89,7 +90,8 @@ _RATE = 32000  # of the SoundFont renderer
 def _synth(path):
     "A tinysoundfont synthesiser with one SoundFont loaded"
     try: import tinysoundfont
-    except ImportError: raise FetchError("The corpus is rendered with tinysoundfont, which is not installed. Run: pip install --no-deps tinysoundfont") from None
+    except ImportError:
+        raise FetchError("The corpus is rendered with tinysoundfont, which is not installed. Run: pip install --no-deps tinysoundfont") from None
     synth = tinysoundfont.Synth(gain=-18, samplerate=_RATE)
     return synth, synth.sfload(str(path), max_voices=128)
 
@@ -224,20 +226,27 @@ def _drum_sounds(rng, electric:bool)->dict:
         metal = sum(a*np.sin(2*np.pi*f*t + u(0, 6)) for f, a in zip(u(2500, 7800, 60), u(.2, 1, 60)))/8 + .6*_noise(len(t), rng, 3500, 7800)
     tom = lambda hz: (_swept(hz, 12, .35, t) + .3*np.sin(2*np.pi*hz*1.59*t)*die(.2))*die(u(.3, .6)) + .1*_noise(len(t), rng, 300, 4000)*die(.04)
     base, claps = u(80, 105), sum(np.exp(-np.clip(t - d, 0, None)*120)*(t >= d) for d in (0, .011, .023)) + .5*die(.25)
-    return {36: kick, 38: snare, 37: _noise(len(t), rng, 900, 3500)*die(.04) + .5*np.sin(2*np.pi*u(400, 1700)*t)*die(.03), 39: _noise(len(t), rng, 900, 2600)*claps,
-            42: metal*die(u(.04, .1)), 44: metal*die(.06)*.7, 46: metal*die(u(.4, .9)), 49: (metal + .5*_noise(len(t), rng, 3000, 7800))*die(1.5), 51: metal*die(1.)*.5 + .4*np.sin(2*np.pi*u(2800, 4200)*t)*die(.3),
-            41: tom(base), 45: tom(base*1.35), 48: tom(base*1.8), 54: metal*die(.15)*(1 + np.sin(2*np.pi*30*t)), 56: sum(np.sign(np.sin(2*np.pi*f*t)) for f in (u(530, 570), u(780, 850)))*die(.25)*.5,
-            63: _swept(u(200, 260), 20, .1, t)*die(.25), 64: _swept(u(150, 180), 20, .1, t)*die(.3), 62: _swept(u(260, 300), 20, .1, t)*die(.08), 70: _noise(len(t), rng, 4000, 7500)*die(.06), 75: np.sin(2*np.pi*u(2200, 2600)*t)*die(.06)}
+    return {36: kick, 38: snare, 37: _noise(len(t), rng, 900, 3500)*die(.04) + .5*np.sin(2*np.pi*u(400, 1700)*t)*die(.03),
+            39: _noise(len(t), rng, 900, 2600)*claps,
+            42: metal*die(u(.04, .1)), 44: metal*die(.06)*.7, 46: metal*die(u(.4, .9)),
+            49: (metal + .5*_noise(len(t), rng, 3000, 7800))*die(1.5), 51: metal*die(1.)*.5 + .4*np.sin(2*np.pi*u(2800, 4200)*t)*die(.3),
+            41: tom(base), 45: tom(base*1.35), 48: tom(base*1.8),
+            54: metal*die(.15)*(1 + np.sin(2*np.pi*30*t)),
+            56: sum(np.sign(np.sin(2*np.pi*f*t)) for f in (u(530, 570), u(780, 850)))*die(.25)*.5,
+            63: _swept(u(200, 260), 20, .1, t)*die(.25), 64: _swept(u(150, 180), 20, .1, t)*die(.3), 62: _swept(u(260, 300), 20, .1, t)*die(.08),
+            70: _noise(len(t), rng, 4000, 7500)*die(.06), 75: np.sin(2*np.pi*u(2200, 2600)*t)*die(.06)}
 
 # %% ../nbs/22_corpus.ipynb #94793a38
 _plucked = dict(stiff=(2e-5, 2e-4), pluck=(.08, .3), dull=(.8, 1.4), ring=(2., 5.), damp=(.1, .35), knock=(.01, .08), knock_rate=(60, 150))
-_held = dict(vibrato=(.002, .008), rate=(4.6, 6.2), rise=(.03, .09), noise=(.004, .02), formant=(.5, 3), center=(600, 1800), width=(200, 600), even=(.7, 1.), dull=(.9, 1.5))
+_held = dict(vibrato=(.002, .008), rate=(4.6, 6.2), rise=(.03, .09), noise=(.004, .02), formant=(.5, 3), center=(600, 1800), width=(200, 600),
+             even=(.7, 1.), dull=(.9, 1.5))
 ENGINES = dict( # name: (note function, parameter ranges, low, high, sustains, release in seconds)
     bass_string=(_string, {**_plucked, 'dull': (1.1, 1.9), 'ring': (3, 6)}, 28, 60, False, .08),
     upright_string=(_string, {**_plucked, 'dull': (1.5, 2.3), 'ring': (1.2, 2.5), 'knock': (.05, .2)}, 28, 60, False, .12),
     steel_string=(_string, {**_plucked, 'dull': (.6, 1.1)}, 40, 84, False, .15),
     harp_string=(_string, {**_plucked, 'dull': (1.2, 1.9), 'pluck': (.35, .5), 'ring': (3, 5)}, 36, 96, False, .6),
-    struck_string=(_string, {**_plucked, 'stiff': (1e-4, 6e-4), 'pluck': (.1, .14), 'dull': (1., 1.5), 'ring': (5, 9), 'knock': (.03, .12)}, 28, 100, False, .2),
+    struck_string=(_string, {**_plucked, 'stiff': (1e-4, 6e-4), 'pluck': (.1, .14), 'dull': (1., 1.5), 'ring': (5, 9), 'knock': (.03, .12)},
+                   28, 100, False, .2),
     driven_string=(_driven, {**_plucked, 'drive': (3, 25), 'speaker': (3200, 5200), 'ring': (5, 9)}, 40, 86, False, .06),
     bar=(_bar, dict(second=(3.8, 4.1), third=(9, 10.5), bright=(.1, .5), ring=(.5, 3.), tremolo=(0, .35), rate=(3, 6.5)), 45, 96, False, .5),
     tine=(_fm, dict(index=(.6, 2.2), fall=(2, 6), ratio=(1, 1.01), die=(.7, 1.6), chime=(.02, .15), high=(7, 14)), 36, 96, False, .12),
@@ -247,10 +256,14 @@ ENGINES = dict( # name: (note function, parameter ranges, low, high, sustains, r
     bowed=(_steady, {**_held, 'dull': (.8, 1.15), 'noise': (.01, .03), 'rise': (.05, .12)}, 40, 96, True, .12),
     blown_pipe=(_steady, {**_held, 'dull': (1.9, 2.8), 'noise': (.03, .09), 'even': (.6, 1.4)}, 60, 96, True, .08),
     closed_reed=(_steady, {**_held, 'even': (.05, .25), 'dull': (.7, 1.1), 'vibrato': (0, .003)}, 50, 91, True, .08),
-    bowed_section=(_saws, dict(detune=(8, 20), voices=(5, 7.9), pulse=(0, 0), cut=(40, 90), env=(0, .3), fall=(1, 3), slope=(1, 1.6), rise=(.08, .25), die=(0, 0)), 36, 88, True, .3),
-    pad=(_saws, dict(detune=(5, 25), voices=(2, 5.9), pulse=(0, .5), cut=(8, 60), env=(0, 1.5), fall=(.3, 2), slope=(1, 2), rise=(.15, .6), die=(0, 0)), 40, 84, True, .6),
-    lead=(_saws, dict(detune=(0, 14), voices=(1, 3.9), pulse=(0, .5), cut=(30, 150), env=(0, 3), fall=(2, 9), slope=(1, 2), rise=(.003, .02), die=(0, .5)), 43, 92, True, .06),
-    synth_bass=(_saws, dict(detune=(0, 10), voices=(1, 2.9), pulse=(0, .5), cut=(6, 30), env=(1, 8), fall=(4, 14), slope=(1, 2), rise=(.003, .01), die=(.2, 2)), 26, 60, True, .05),
+    bowed_section=(_saws, dict(detune=(8, 20), voices=(5, 7.9), pulse=(0, 0), cut=(40, 90), env=(0, .3), fall=(1, 3), slope=(1, 1.6),
+                               rise=(.08, .25), die=(0, 0)), 36, 88, True, .3),
+    pad=(_saws, dict(detune=(5, 25), voices=(2, 5.9), pulse=(0, .5), cut=(8, 60), env=(0, 1.5), fall=(.3, 2),
+                     slope=(1, 2), rise=(.15, .6), die=(0, 0)), 40, 84, True, .6),
+    lead=(_saws, dict(detune=(0, 14), voices=(1, 3.9), pulse=(0, .5), cut=(30, 150), env=(0, 3), fall=(2, 9),
+                      slope=(1, 2), rise=(.003, .02), die=(0, .5)), 43, 92, True, .06),
+    synth_bass=(_saws, dict(detune=(0, 10), voices=(1, 2.9), pulse=(0, .5), cut=(6, 30), env=(1, 8),
+                            fall=(4, 14), slope=(1, 2), rise=(.003, .01), die=(.2, 2)), 26, 60, True, .05),
     vowel=(_vowel, dict(vowel=(0, 3.99), voices=(3, 7.9), size=(.9, 1.25), noise=(.003, .015), rise=(.06, .2)), 43, 84, True, .25),
     drum_machine=(None, {}, 0, 0, False, .05), acoustic_kit=(None, {}, 0, 0, False, .05))
 
@@ -262,7 +275,9 @@ def synth_player(
     make, ranges, low, high, sustain, release = ENGINES[one_of(engine, ENGINES, 'engine')]
     rng = named_rng(0, 'voice', engine, name)
     scaled = lambda x: (.5*x/np.abs(x).max()).astype(np.float32)
-    if make is None: return NoteSampler([SampledNote(k, scaled(x)*(.6 if k in (42, 44, 46, 51, 70, 54) else 1)) for k, x in _drum_sounds(rng, engine == 'drum_machine').items()], is_drum=True)
+    if make is None:
+        return NoteSampler([SampledNote(k, scaled(x)*(.6 if k in (42, 44, 46, 51, 70, 54) else 1))
+                            for k, x in _drum_sounds(rng, engine == 'drum_machine').items()], is_drum=True)
     q = {k: rng.uniform(*r) for k, r in ranges.items()}
     return NoteSampler([_LazyNote(p, (make, q, name)) for p in range(low, high + 1, 3)], sustain=sustain, release_s=release, attack_s=.002, max_shift=8)
 
@@ -311,7 +326,9 @@ def _patch_player(v):
     path, program = v.args
     return NoteSampler(read_patch(path), sustain=not _plucked_like(program), release_s=.15 if _plucked_like(program) else .09, max_shift=30)
 
-def _patch_kit(v): return NoteSampler([replace(n, pitch=int(Path(p).name[:3])) for p in sorted(Path(v.args[0]).glob('*.pat')) for n in read_patch(p, 0)], is_drum=True)
+def _patch_kit(v):
+    return NoteSampler([replace(n, pitch=int(Path(p).name[:3])) for p in sorted(Path(v.args[0]).glob('*.pat')) for n in read_patch(p, 0)],
+                       is_drum=True)
 
 def _notes_player(v):
     folder, held = v.args
@@ -320,9 +337,10 @@ def _notes_player(v):
 PLAYERS |= dict(patch=_patch_player, patch_kit=_patch_kit, notes=_notes_player)
 
 # %% ../nbs/22_corpus.ipynb #d8f59354
-_drum_words = [('cow', 56), ('(kick|bass ?drum|bd|stomp|thump)', 36), ('(rim|stick|side ?st)', 37), ('snare|snr|^sd', 38), ('clap|snap', 39), ('(pedal|foot).*(h|hat)|(h|hat).*(pedal|foot| pd)', 44),
-    ('(open|ohh|swish).*(h|hat)|(hh|hat).*(open| op)|ohh', 46), ('hh|hi.?hat|\\bhat', 42), ('bell|cup', 53), ('ride', 51), ('splash', 55), ('china', 52), ('crash|cymbal', 49), ('tamb', 54),
-    ('bongo hi', 60), ('bongo lo', 61), ('slap|mute', 62), ('clave', 75), ('marac|shak', 70), ('wood.*hi', 76), ('wood', 77), ('head', 63)]
+_drum_words = [('cow', 56), ('(kick|bass ?drum|bd|stomp|thump)', 36), ('(rim|stick|side ?st)', 37), ('snare|snr|^sd', 38), ('clap|snap', 39),
+    ('(pedal|foot).*(h|hat)|(h|hat).*(pedal|foot| pd)', 44), ('(open|ohh|swish).*(h|hat)|(hh|hat).*(open| op)|ohh', 46), ('hh|hi.?hat|\\bhat', 42),
+    ('bell|cup', 53), ('ride', 51), ('splash', 55), ('china', 52), ('crash|cymbal', 49), ('tamb', 54), ('bongo hi', 60), ('bongo lo', 61),
+    ('slap|mute', 62), ('clave', 75), ('marac|shak', 70), ('wood.*hi', 76), ('wood', 77), ('head', 63)]
 
 def drum_key(name:str)->int|None:
     "General MIDI key of a drum from its name, or None"
@@ -345,7 +363,8 @@ def read_hydrogen(
         layers = re.findall(r'<layer>(.*?)</layer>', body, re.S) or [body]
         for layer in layers:
             file, top = re.search(r'<filename>(.*?)</filename>', layer), re.search(r'<max>(.*?)</max>', layer)
-            if file and (Path(folder)/unescape(file[1])).exists(): out.append(SampledNote(key, Path(folder)/unescape(file[1]), int(np.clip(127*float(top[1]) if top else 127, 1, 127))))
+            if file and (Path(folder)/unescape(file[1])).exists():
+                out.append(SampledNote(key, Path(folder)/unescape(file[1]), int(np.clip(127*float(top[1]) if top else 127, 1, 127))))
     if not out: raise DataError(f"The Hydrogen kit {str(folder)!r} names no drum that is known.")
     return out
 
@@ -366,14 +385,17 @@ def _sf2_voices(spec, folder)->list:
         for program in numbers:
             name = names.get((0, program))
             if name is None: continue
-            out.append(Voice(gm_instrument(program), f"{spec['source']}:0:{program}", split=split, args=(str(path), 0, program), program=program, label=name, **common))
+            out.append(Voice(gm_instrument(program), f"{spec['source']}:0:{program}", split=split, args=(str(path), 0, program),
+                             program=program, label=name, **common))
     for bank, program in spec.get('variants', []):
-        out.append(Voice(gm_instrument(program), f"{spec['source']}:{bank}:{program}", split=spec['all_programs'], args=(str(path), bank, program), program=program, label=names[bank, program], **common))
+        out.append(Voice(gm_instrument(program), f"{spec['source']}:{bank}:{program}", split=spec['all_programs'], args=(str(path), bank, program),
+                         program=program, label=names[bank, program], **common))
     for kit in spec.get('kits', []):
         bank, keys, node = kit.get('bank', 128), tuple(kit.get('keys', ())) or None, kit.get('node', 'drum_set')
         name = names.get((bank, kit['program']))
         if name is None: continue
-        out.append(Voice(node, f"{path.stem}:{bank}:{kit['program']}:{node}:{kit['split']}", split=kit['split'], args=(str(path), bank, kit['program'], True, keys), label=name, is_drum=True, **common))
+        out.append(Voice(node, f"{path.stem}:{bank}:{kit['program']}:{node}:{kit['split']}", split=kit['split'],
+                         args=(str(path), bank, kit['program'], True, keys), label=name, is_drum=True, **common))
     return out
 
 def _synth_voices(spec)->list:
@@ -382,31 +404,36 @@ def _synth_voices(spec)->list:
     for split in ('train', 'valid', 'test'):
         for i in range(spec.get(split, 0)):
             name = f"synth:{spec['engine']}:{spec['node']}:{split}:{i}"
-            out.append(Voice(spec['node'], name, 'instrument_mtl', split, 'Apache-2.0', 'synth', (spec['engine'], name), label=spec['engine'].replace('_', ' '), is_drum=ENGINES[spec['engine']][0] is None))
+            out.append(Voice(spec['node'], name, 'instrument_mtl', split, 'Apache-2.0', 'synth', (spec['engine'], name),
+                             label=spec['engine'].replace('_', ' '), is_drum=ENGINES[spec['engine']][0] is None))
     return out
 
 # %% ../nbs/22_corpus.ipynb #b70acd3b
 def _notes_voices(spec, folder_of)->list:
     "Voices of folders of recorded notes"
-    return [Voice(n['node'], n['source'], spec['maker'], spec['split'], spec['licence'], 'notes', (str(folder_of(n['source'])), n.get('held', False)), n['program'], n['source']) for n in spec['sets']]
+    return [Voice(n['node'], n['source'], spec['maker'], spec['split'], spec['licence'], 'notes',
+                  (str(folder_of(n['source'])), n.get('held', False)), n['program'], n['source']) for n in spec['sets']]
 
 def _patch_voices(spec, folder)->list:
     "Voices of a folder of Gravis patches, named by General MIDI program"
     root, common = Path(folder)/spec['folder'], dict(maker=spec['maker'], split=spec['split'], licence=spec['licence'])
-    out = [Voice(gm_instrument(int(p.name[:3])), f"{spec['source']}:{p.stem}", kind='patch', args=(str(p), int(p.name[:3])), program=int(p.name[:3]), label=p.stem, **common)
+    out = [Voice(gm_instrument(int(p.name[:3])), f"{spec['source']}:{p.stem}", kind='patch',
+                 args=(str(p), int(p.name[:3])), program=int(p.name[:3]), label=p.stem, **common)
            for p in sorted(root.glob('Tone_000/*.pat')) if int(p.name[:3]) < 116 and int(p.name[:3]) not in spec.get('without', [])]
     kit = lambda node: Voice(node, f"{spec['source']}:kit:{node}", kind='patch_kit', args=(str(root/'Drum_000'),), label='Drum_000', is_drum=True, **common)
     return out + [kit('drum_set')]
 
 def _kit_voices(spec, folder)->list:
     "Voices of Hydrogen kits"
-    return [Voice(k.get('node', 'drum_set'), f"{spec['source']}:{k['kit']}", k['maker'], k['split'], k['licence'], 'hydrogen', (str(Path(folder)/spec['folder']/k['kit']),), label=k['kit'], is_drum=True) for k in spec['kits']]
+    return [Voice(k.get('node', 'drum_set'), f"{spec['source']}:{k['kit']}", k['maker'], k['split'], k['licence'], 'hydrogen',
+                  (str(Path(folder)/spec['folder']/k['kit']),), label=k['kit'], is_drum=True) for k in spec['kits']]
 
 def _one_shot_voice(spec, folder)->Voice:
     "One kit put together from single recordings"
     root = Path(folder)/spec['folder']
     files = tuple((k, tuple(str(root/f'{n}.flac') for n in names)) for k, names in spec['files'].items())
-    return Voice(spec['node'], f"{spec['source']}:{spec['node']}", spec['maker'], spec['split'], spec['licence'], 'one_shots', files, label=spec['source'], is_drum=True)
+    return Voice(spec['node'], f"{spec['source']}:{spec['node']}", spec['maker'], spec['split'], spec['licence'], 'one_shots', files,
+                 label=spec['source'], is_drum=True)
 
 # %% ../nbs/22_corpus.ipynb #603743d7
 TIERS = ('mini', 'full')
@@ -444,7 +471,8 @@ def source_counts(
     "How many independent sound sources each class has on each side of the split"
     tax = taxonomy()
     nodes = nodes or sorted({a for v in vs for a in (v.node, *tax.ancestors(v.node)) if a != tax.root})
-    return pd.DataFrame({s: {n: len({v.sound_source for v in vs if v.split == s and tax.is_under(v.node, n)}) for n in nodes} for s in ('train', 'valid', 'test')})
+    return pd.DataFrame({s: {n: len({v.sound_source for v in vs if v.split == s and tax.is_under(v.node, n)}) for n in nodes}
+                         for s in ('train', 'valid', 'test')})
 
 # %% ../nbs/22_corpus.ipynb #5fadc1ac
 def _runs(x):
@@ -503,7 +531,8 @@ def choose_voice(
         kits = [v for v in vs if v.is_drum and tax.is_under(v.node, under)]
         return kits[int(rng.integers(len(kits)))] if kits else None
     pitched = [v for v in vs if not v.is_drum]
-    for fits in (lambda v: tax.is_under(v.node, part.instrument) and (v.program == part.program or v.program < 0), lambda v: tax.is_under(v.node, part.instrument),
+    for fits in (lambda v: tax.is_under(v.node, part.instrument) and (v.program == part.program or v.program < 0),
+                 lambda v: tax.is_under(v.node, part.instrument),
                  lambda v: tax.parent(v.node) == tax.parent(part.instrument) and tax.parent(v.node) != tax.root):
         found = [v for v in pitched if fits(v)]
         if found:
@@ -526,7 +555,8 @@ PIECES = dict(compose=lambda seconds, seed, style, instruments: compose(seed, st
 def make_piece(job:Job)->Piece:
     "The music of a job, cut to its length"
     piece = PIECES[job.source[0]](job.seconds, *job.source[1:])
-    parts = [replace(p, notes=[replace(n, duration_s=min(n.duration_s, job.seconds - n.onset_s)) for n in p.notes if n.onset_s < job.seconds - .05]) for p in piece.parts]
+    parts = [replace(p, notes=[replace(n, duration_s=min(n.duration_s, job.seconds - n.onset_s)) for n in p.notes if n.onset_s < job.seconds - .05])
+             for p in piece.parts]
     return replace(piece, piece_id=job.track_id, parts=[p for p in parts if p.notes])
 
 # %% ../nbs/22_corpus.ipynb #157ec98c
@@ -552,8 +582,9 @@ def render_job(job:Job, vs:list)->list:
         x = voice.player().render(_fitted(part, voice, rng), job.seconds, rng=named_rng(job.seed, 'notes', job.track_id, i))
         x = _levelled(x, voice.node, rng)
         if x is None: continue
-        out.append((dict(stem_id=f'{job.track_id}/{i:02d}-{voice.node}', track_id=job.track_id, dataset='corpus', artist=piece.source, title=job.track_id, instrument=voice.node, raw_label=voice.label,
-            sound_source=voice.sound_source, maker=voice.maker, sample_rate=16000, split=job.split, licence=voice.licence, use='train-ok'), x))
+        out.append((dict(stem_id=f'{job.track_id}/{i:02d}-{voice.node}', track_id=job.track_id, dataset='corpus', artist=piece.source,
+            title=job.track_id, instrument=voice.node, raw_label=voice.label, sound_source=voice.sound_source, maker=voice.maker,
+            sample_rate=16000, split=job.split, licence=voice.licence, use='train-ok'), x))
     return out
 
 # %% ../nbs/22_corpus.ipynb #4ecad6d6
@@ -677,7 +708,9 @@ def _midi_job(seconds, name, path, offset, size, start_s):
 def _score_job(seconds, name, seed, start_s):
     "An excerpt of a score"
     piece = read_score(name, seed)
-    return replace(piece, parts=[replace(p, notes=[replace(n, onset_s=n.onset_s - start_s) for n in p.notes if start_s <= n.onset_s < start_s + seconds]) for p in piece.parts])
+    return replace(piece, parts=[
+        replace(p, notes=[replace(n, onset_s=n.onset_s - start_s) for n in p.notes if start_s <= n.onset_s < start_s + seconds])
+        for p in piece.parts])
 
 PIECES |= dict(midi=_midi_job, score=_score_job)
 
@@ -735,15 +768,20 @@ def mma_pieces(
         rng, target = named_rng(seed, 'mma', groove), out/f'{groove}.mid'
         if target.exists(): return target
         line, text, part = lines[int(rng.integers(len(lines)))], out/f'.{groove}.mma', out/f'.{groove}.mid'
-        text.write_text(f'Use stdlib/{file}\nTempo {int(rng.integers(76, 150))}\nGroove {groove}\n' + '\n'.join(f'{k + 1} {line[k%len(line)]}' for k in range(24)) + '\n')
-        subprocess.run([sys.executable, str(root/'usr/bin/mma'), '-f', str(part), str(text)], capture_output=True, cwd=out, env={**os.environ, 'MMA_HOME': str(root/'usr/share/mma')})
+        text.write_text(f'Use stdlib/{file}\nTempo {int(rng.integers(76, 150))}\nGroove {groove}\n'
+                        + '\n'.join(f'{k + 1} {line[k%len(line)]}' for k in range(24)) + '\n')
+        subprocess.run([sys.executable, str(root/'usr/bin/mma'), '-f', str(part), str(text)], capture_output=True, cwd=out,
+                       env={**os.environ, 'MMA_HOME': str(root/'usr/share/mma')})
         text.unlink()
         if part.exists(): os.replace(part, target); return target
     chosen = named_rng(seed, 'mma').permutation(len(grooves))[:n]
     with ThreadPoolExecutor(2) as pool: return [p for p in pool.map(play, chosen) if p]
 
-_mma_progressions = dict(pop=['C G Am F'.split(), 'Am F C G'.split(), 'C Em F G'.split()], jazz=['Dm7 G7 CM7 CM7'.split(), 'CM7 A7 Dm7 G7'.split(), 'Cm7 F7 BbM7 EbM7'.split()],
-    blues=['C7 F7 C7 C7 F7 F7 C7 A7 Dm7 G7 C7 G7'.split()], folk=['G C G D'.split(), 'D A Bm G'.split()], minor=['Am F G Am'.split(), 'Em C G D'.split()])
+_mma_progressions = dict(
+    pop=['C G Am F'.split(), 'Am F C G'.split(), 'C Em F G'.split()],
+    jazz=['Dm7 G7 CM7 CM7'.split(), 'CM7 A7 Dm7 G7'.split(), 'Cm7 F7 BbM7 EbM7'.split()],
+    blues=['C7 F7 C7 C7 F7 F7 C7 A7 Dm7 G7 C7 G7'.split()], folk=['G C G D'.split(), 'D A Bm G'.split()],
+    minor=['Am F G Am'.split(), 'Em C G D'.split()])
 
 def _mma(progress):
     files = mma_pieces(fetch('mma', progress=progress), data_dir('sources', 'mma-pieces'))
@@ -770,7 +808,8 @@ def _render_all(folder, jobs, vs, stamp, wanted_s, n_jobs, progress):
     "Render jobs until there are `wanted_s` seconds of stems"
     from tqdm.auto import tqdm
     by_split = {s: [v for v in vs if v.split == s] for s in ('train', 'valid', 'test')}
-    bar = tqdm(total=round(wanted_s/3600, 2), desc='rendering the corpus', unit='h', disable=not progress, bar_format='{l_bar}{bar}| {n:.2f}/{total:.2f} h of stems [{elapsed}<{remaining}]')
+    bar = tqdm(total=round(wanted_s/3600, 2), desc='rendering the corpus', unit='h', disable=not progress,
+               bar_format='{l_bar}{bar}| {n:.2f}/{total:.2f} h of stems [{elapsed}<{remaining}]')
     done, pending, planned = 0., {}, 0.
     def settle(seconds):
         nonlocal done
@@ -801,9 +840,10 @@ def frets_on_fire(
         for path in sorted(root.rglob('*.ogg')):
             if path.stem not in ('guitar', 'song'): continue
             title, guitar, info = path.parent.name, path.stem == 'guitar', sf.info(str(path))
-            rows.append(dict(stem_id=f'fretsonfire/{s.maker}/{title}/{path.stem}', track_id=f'fretsonfire/{s.maker}/{title}', dataset='fretsonfire', artist=s.maker, title=title,
-                instrument='electric_guitar' if guitar else '', raw_label='guitar' if guitar else 'rest of the band', sound_source=s.maker, maker=s.maker, kind='stem' if guitar else 'mix', path=str(path),
-                sample_rate=info.samplerate, duration_s=info.duration, bleed=not guitar, split=split, licence=s.licence, use='train-ok'))
+            rows.append(dict(stem_id=f'fretsonfire/{s.maker}/{title}/{path.stem}', track_id=f'fretsonfire/{s.maker}/{title}', dataset='fretsonfire',
+                artist=s.maker, title=title, instrument='electric_guitar' if guitar else '', raw_label='guitar' if guitar else 'rest of the band',
+                sound_source=s.maker, maker=s.maker, kind='stem' if guitar else 'mix', path=str(path), sample_rate=info.samplerate,
+                duration_s=info.duration, bleed=not guitar, split=split, licence=s.licence, use='train-ok'))
     return make_index(rows)
 
 # %% ../nbs/22_corpus.ipynb #6b0ef57b

@@ -83,7 +83,8 @@ class Dataset:
     def _report_labels(self):
         "List the labels that name no instrument of the taxonomy"
         lost = self.index[(self.index.instrument == '') & (self.index.kind != 'mix')]
-        for label, n in lost.raw_label.value_counts().items(): self.problem(f"The label {label!r} ({n} files) has no node in the taxonomy; these files have no instrument.")
+        for label, n in lost.raw_label.value_counts().items():
+            self.problem(f"The label {label!r} ({n} files) has no node in the taxonomy; these files have no instrument.")
 
 # %% ../nbs/21_datasets.ipynb #e10dd9a6
 def _row(self,
@@ -109,7 +110,8 @@ def _report(self)->str:
     "A summary for people: what is here, and what is not"
     ix = self.index
     hours = ix.groupby('kind').duration_s.sum()/3600
-    lines = [f"{self.info['title']} at {self.root}", f"{ix.track_id.nunique()} tracks, {len(ix)} files: " + ', '.join(f"{k} {(ix.kind == k).sum()} ({h:.1f} h)" for k, h in hours.items()),
+    lines = [f"{self.info['title']} at {self.root}",
+             f"{ix.track_id.nunique()} tracks, {len(ix)} files: " + ', '.join(f"{k} {(ix.kind == k).sum()} ({h:.1f} h)" for k, h in hours.items()),
              'splits: ' + ', '.join(f"{s or 'none'} {n}" for s, n in ix.drop_duplicates('track_id').split.value_counts().items()),
              f"licence: {self.info['licence']} ({self.info['use']})", f"{len(self.problems)} problems"]
     return '\n'.join(lines + [f'- {p}' for p in self.problems[:20]] + ([f'- … and {len(self.problems)-20} more'] if len(self.problems) > 20 else []))
@@ -134,18 +136,25 @@ class MedleyDB(Dataset):
     "MedleyDB v1 + v2: stems, raw tracks, mixes, activation annotations"
     name, vocabulary = 'medleydb', 'medleydb'
     def rows(self):
-        found = {p.parent for pattern in ('*_STEMS', '*_RAW', '*_MIX.*') for p in self.root.rglob(pattern) if _visible(p) and p.name.startswith(p.parent.name + '_')}
+        found = {p.parent for pattern in ('*_STEMS', '*_RAW', '*_MIX.*') for p in self.root.rglob(pattern)
+                 if _visible(p) and p.name.startswith(p.parent.name + '_')}
         meta = {p.name.removesuffix('_METADATA.yaml'): p for p in self.root.rglob('*_METADATA.yaml') if _visible(p)}
         artists = next((json.loads(p.read_text(encoding='utf-8')) for p in self.root.rglob('artist_index.json')), {})
         self.activations, tracks = {}, []
         for p in sorted(self.root.rglob('*_ACTIVATION_CONF.lab')):
-            if _visible(p): self.activations.setdefault(p.name.removesuffix('_ACTIVATION_CONF.lab'), {})[p.parent.name if p.parent.name == 'v2' else 'original'] = p
+            if _visible(p):
+                self.activations.setdefault(p.name.removesuffix('_ACTIVATION_CONF.lab'), {})[
+                    p.parent.name if p.parent.name == 'v2' else 'original'] = p
         for folder in sorted(found):
-            if folder.name not in meta: self.problem(f"{folder.name} has audio but no {folder.name}_METADATA.yaml: nobody knows what its stems are; left out."); continue
+            if folder.name not in meta:
+                self.problem(f"{folder.name} has audio but no {folder.name}_METADATA.yaml: nobody knows what its stems are; left out.")
+                continue
             m = yaml.safe_load(meta[folder.name].read_text(encoding='utf-8'))
             artist = re.sub(r' \[\d+\]$', '', str(artists.get(folder.name) or m.get('artist') or ''))
-            tracks.append(dict(track_id=f'{self.name}/{folder.name}', genre=m.get('genre', ''), origin=m.get('origin', ''), excerpt=m.get('excerpt') == 'yes', has_bleed=m.get('has_bleed') == 'yes'))
-            yield from self._track(folder, m, dict(artist=artist, title=str(m.get('title') or folder.name.split('_', 1)[-1]), sound_source=folder.name.split('_')[0]))
+            tracks.append(dict(track_id=f'{self.name}/{folder.name}', genre=m.get('genre', ''), origin=m.get('origin', ''),
+                               excerpt=m.get('excerpt') == 'yes', has_bleed=m.get('has_bleed') == 'yes'))
+            yield from self._track(folder, m,
+                dict(artist=artist, title=str(m.get('title') or folder.name.split('_', 1)[-1]), sound_source=folder.name.split('_')[0]))
         self.tracks = pd.DataFrame(tracks)
 
 # %% ../nbs/21_datasets.ipynb #4c1621b5
@@ -184,7 +193,9 @@ def _activation(self,
 )->pd.DataFrame:             # column `time` (s, step 0.0464), one column for each stem that was annotated, confidence 0…1
     "Official activation confidence of a track"
     known = self.activations.get(track_id.removeprefix(f'{self.name}/'), {})
-    if version not in known: raise DataError(f"There is no activation annotation {version!r} of {track_id!r} below {str(self.root)!r}; there are: {', '.join(known) or 'none'}.")
+    if version not in known:
+        raise DataError(f"There is no activation annotation {version!r} of {track_id!r} below {str(self.root)!r}; "
+                        f"there are: {', '.join(known) or 'none'}.")
     return pd.read_csv(known[version])
 
 MedleyDB.activation = _activation
@@ -206,8 +217,8 @@ class _Musdb(Dataset):
         wrong = self.info['errata_bleed'].get(song, [])
         if song in self.info['errata_mix']: self.problem(f"{song}: the left channel of the mixture is not the sum of the stems (official errata).")
         for stream, stem in enumerate(self.stems):
-            yield self.part(song, path, stream, stem, dict(artist=artist, title=title or song, split=split, raw_label=stem, kind='mix' if stem == 'mixture' else 'stem',
-                                                           instrument=map_label(stem, 'musdb') or '', bleed=stem in wrong))
+            yield self.part(song, path, stream, stem, dict(artist=artist, title=title or song, split=split, raw_label=stem,
+                kind='mix' if stem == 'mixture' else 'stem', instrument=map_label(stem, 'musdb') or '', bleed=stem in wrong))
 
 @register
 class Musdb18HQ(_Musdb):
@@ -222,7 +233,8 @@ class Musdb18(_Musdb):
     "MUSDB18: one stem.mp4 with five streams for each song"
     name = 'musdb18'
     def songs(self, folder):
-        if not shutil.which('ffprobe'): raise DataError("MUSDB18 (stem.mp4) needs the programs ffmpeg and ffprobe on the path. Install ffmpeg, or use musdb18hq.")
+        if not shutil.which('ffprobe'):
+            raise DataError("MUSDB18 (stem.mp4) needs the programs ffmpeg and ffprobe on the path. Install ffmpeg, or use musdb18hq.")
         return {p.name.removesuffix('.stem.mp4'): p for p in sorted(folder.glob('*.stem.mp4')) if _visible(p)}
 
     def _song(self, song, path, folder):
@@ -236,8 +248,8 @@ class Musdb18(_Musdb):
         yield from super()._song(song, path, folder)
 
     def part(self, song, path, stream, stem, common):
-        return dict(stem_id=f'{self.name}/{song}/{stem}', track_id=f'{self.name}/{song}', dataset=self.name, path=str(path), stream=stream, sound_source=common['artist'],
-                    maker=common['artist'], licence=self.info['licence'], use=self.info['use'], **self._head, **common)
+        return dict(stem_id=f'{self.name}/{song}/{stem}', track_id=f'{self.name}/{song}', dataset=self.name, path=str(path), stream=stream,
+            sound_source=common['artist'], maker=common['artist'], licence=self.info['licence'], use=self.info['use'], **self._head, **common)
 
 # %% ../nbs/21_datasets.ipynb #ad5ed89d
 @register
@@ -269,7 +281,8 @@ class Slakh(Dataset):
         if fault in ('white-noise', 'missing-audio'): return self.problem(f"{title}: {fault} (known fault); left out.")
         if fault: self.problem(f"{title}: {fault} (known fault): the audio is used, its MIDI does not match.")
         if (m.get('integrated_loudness') or 0) < -60: return self.problem(f"{title} is silent ({m['integrated_loudness']:.0f} LUFS); left out.")
-        row = self.row(folder.name, s, audio, instrument=gm_instrument(int(m['program_num']), bool(m['is_drum'])), raw_label=m.get('midi_program_name') or str(m['program_num']), split=side)
+        row = self.row(folder.name, s, audio, instrument=gm_instrument(int(m['program_num']), bool(m['is_drum'])),
+                       raw_label=m.get('midi_program_name') or str(m['program_num']), split=side)
         if row and midi.exists(): self.midi[row['stem_id']] = midi
         return row
 
@@ -293,8 +306,9 @@ class MoisesDB(Dataset):
                     label = t.get('trackType') or stem['stemName']
                     node = map_label(label, 'moisesdb') or map_label(stem['stemName'], 'moisesdb') or ''
                     unknown += t.get('has_bleed') is None
-                    yield self.row(file.parent.name, f"{stem['stemName']}/{t['id']}", file.parent/stem['stemName']/f"{t['id']}.{t.get('extension', 'wav')}",
-                                   artist=str(m.get('artist', '')), title=str(m.get('song', '')), instrument=node, raw_label=label, bleed=bool(t.get('has_bleed')))
+                    yield self.row(file.parent.name, f"{stem['stemName']}/{t['id']}",
+                                   file.parent/stem['stemName']/f"{t['id']}.{t.get('extension', 'wav')}", artist=str(m.get('artist', '')),
+                                   title=str(m.get('song', '')), instrument=node, raw_label=label, bleed=bool(t.get('has_bleed')))
         if unknown: self.problem(f"{unknown} files do not say whether they have bleed; taken as clean.")
 
 # %% ../nbs/21_datasets.ipynb #d3bf3559
@@ -334,7 +348,9 @@ def _folder_file(self, song, path, label='', **more):
 
 def _folder_table(self, table):
     "Rows of a table that says what is what"
-    try: df = pd.read_csv(table, dtype=str, keep_default_na=False) if table.suffix == '.csv' else pd.DataFrame(yaml.safe_load(table.read_text(encoding='utf-8'))).fillna('').astype(str)
+    try:
+        df = (pd.read_csv(table, dtype=str, keep_default_na=False) if table.suffix == '.csv'
+              else pd.DataFrame(yaml.safe_load(table.read_text(encoding='utf-8'))).fillna('').astype(str))
     except Exception as e: raise DataError(f"{str(table)!r} cannot be read as a table ({type(e).__name__}: {str(e).splitlines()[0]}).") from None
     for c in df.columns: one_of(c, TABLE_COLUMNS, f'column of {table.name}', DataError)
     for c in ('song', 'file'):
@@ -481,7 +497,8 @@ class OpenMIC(TaggingDataset):
         table = next(iter(sorted(self.root.rglob('*openmic-2018-aggregated-labels.csv'))), None)
         if table is None: self.nothing('there is no openmic-2018-aggregated-labels.csv')
         home, df = table.parent, pd.read_csv(table, dtype={'sample_key': str})
-        tags = json.loads((home/'class-map.json').read_text()) if (home/'class-map.json').exists() else {t: i for i, t in enumerate(sorted(df.instrument.unique()))}
+        tags = (json.loads((home/'class-map.json').read_text()) if (home/'class-map.json').exists()
+                else {t: i for i, t in enumerate(sorted(df.instrument.unique()))})
         side = {}
         for split in ('train', 'test'):
             file = home/'partitions'/f'split01_{split}.csv'
@@ -517,13 +534,16 @@ class MagnaTagATune(TaggingDataset):
         rows = []
         for p, _, split in clips:
             artist, *_, = Path(p).stem.split('-')
-            rows.append(dict(clip=str(Path(p).with_suffix('')), path=str(find_audio(self.root/audio/p)), split=split, artist=artist.replace('_', ' '), duration_s=29.1))
+            rows.append(dict(clip=str(Path(p).with_suffix('')), path=str(find_audio(self.root/audio/p)), split=split,
+                             artist=artist.replace('_', ' '), duration_s=29.1))
         return rows, tags, [[tag in t for tag in tags] for _, t, _ in clips], np.ones((len(clips), len(tags)), dtype=bool)
 
     def _annotations(self, table):
         df = pd.read_csv(table, sep='\t')
         missing = [t for t in self.info['tags'] if t not in df]
-        if missing or 'mp3_path' not in df: raise DataError(f"{str(table)!r} lacks the columns {', '.join(missing) or 'mp3_path'}; it must be the tab-separated table of the dataset.")
+        if missing or 'mp3_path' not in df:
+            raise DataError(f"{str(table)!r} lacks the columns {', '.join(missing) or 'mp3_path'}; "
+                            "it must be the tab-separated table of the dataset.")
         on, tags = df[self.info['tags']].values > 0, np.array(self.info['tags'])
         side = lambda p: 'valid' if p[0] == 'c' else 'test' if p[0] in 'def' else 'train'
         return [(p, set(tags[m]), side(p)) for p, m in zip(df.mp3_path, on)]
@@ -542,7 +562,8 @@ class Jamendo(TaggingDataset):
     "MTG-Jamendo, split 0, instrument tags"
     name, vocabulary, subset, tag_list = 'jamendo', 'jamendo', 'instrument', 'tags_instrument'
     def read(self):
-        files = {s: next(iter(sorted(self.root.rglob(f'split-0/autotagging_{self.subset}-{f}.tsv'))), None) for s, f in (('train', 'train'), ('valid', 'validation'), ('test', 'test'))}
+        files = {s: next(iter(sorted(self.root.rglob(f'split-0/autotagging_{self.subset}-{f}.tsv'))), None)
+                 for s, f in (('train', 'train'), ('valid', 'validation'), ('test', 'test'))}
         if not any(files.values()): self.nothing(f'there is no split-0/autotagging_{self.subset}-train.tsv')
         tags, rows, labels, new = self.info[self.tag_list], [], [], set()
         homes = [d for d in (self.root, *(self.root/n for n in ('audio', 'audios', 'audio-low', 'raw_30s/audio', 'raw_30s/audio-low'))) if d.is_dir()]
@@ -576,7 +597,8 @@ def load_plain_pickle(path):
     "A pickle that holds data only; one that wants to run code is a `DataError`"
     try:
         with open(path, 'rb') as f: return _PlainUnpickler(f, encoding='latin1').load()
-    except (pickle.UnpicklingError, EOFError, ValueError, UnicodeDecodeError) as e: raise DataError(f"{str(path)!r} is not a pickle of plain data ({e}).") from None
+    except (pickle.UnpicklingError, EOFError, ValueError, UnicodeDecodeError) as e:
+        raise DataError(f"{str(path)!r} is not a pickle of plain data ({e}).") from None
 
 # %% ../nbs/21_datasets.ipynb #d4c3de01
 @register
@@ -591,7 +613,9 @@ class MSD(TaggingDataset):
         train, test, vectors = (load_plain_pickle(found[f]) for f in self.files[:3])
         to_7d, to_path = ({}, {}) if missing else (load_plain_pickle(found[f]) for f in self.files[3:])
         order = next((p.read_text().split('\n') for p in self.root.rglob('50tagList.txt')), None)
-        if order and [t.strip() for t in order if t.strip()] != self.info['tags']: raise DataError(f"50tagList.txt below {str(self.root)!r} has another order than the published networks; its labels cannot be used with it.")
+        if order and [t.strip() for t in order if t.strip()] != self.info['tags']:
+            raise DataError(f"50tagList.txt below {str(self.root)!r} has another order than the published networks; "
+                            "its labels cannot be used with it.")
         n = self.info['n_train']
         sides = [(i, 'train' if k < n else 'valid') for k, i in enumerate(train)] + [(i, 'test') for i in test]
         homes = [self.root, *(d for d in sorted(self.root.iterdir()) if d.is_dir())]
@@ -783,7 +807,10 @@ def _folders(names, data_dir)->list:
     if len(names) == 1 or len(given) == len(names): return given if len(names) > 1 else [data_dir]
     if len(given) > 1: raise ParameterError(f"data_dir names {len(given)} folders for {len(names)} datasets ({', '.join(names)}).")
     missing = [n for n in names if not (Path(data_dir).expanduser()/n).is_dir()]
-    if missing: raise DataError(f"{str(data_dir)!r} has no folder {' and no folder '.join(missing)}. For a combination, data_dir holds one folder for each dataset, named as it, or names one folder for each with {os.pathsep!r} between them.")
+    if missing:
+        raise DataError(f"{str(data_dir)!r} has no folder {' and no folder '.join(missing)}. "
+                        "For a combination, data_dir holds one folder for each dataset, named as it, "
+                        f"or names one folder for each with {os.pathsep!r} between them.")
     return [Path(data_dir).expanduser()/n for n in names]
 
 # %% ../nbs/21_datasets.ipynb #5aed8c8b
@@ -799,13 +826,16 @@ def load_dataset(
     names = [n.strip() for n in name.split('+')]
     for n in names: one_of(n, DATASETS, 'dataset')
     if len(set(names)) < len(names): raise ParameterError(f"dataset {name!r} names one twice.")
-    if len(names) > 1 and (tagged := [n for n in names if issubclass(DATASETS[n], TaggingDataset)]): raise ParameterError(f"dataset {name!r}: {', '.join(tagged)} has tags and no stems; only multitracks can be combined.")
+    if len(names) > 1 and (tagged := [n for n in names if issubclass(DATASETS[n], TaggingDataset)]):
+        raise ParameterError(f"dataset {name!r}: {', '.join(tagged)} has tags and no stems; only multitracks can be combined.")
     loaded = [DATASETS[n](d) for n, d in zip(names, _folders(names, data_dir))]
     ds = loaded[0] if len(loaded) == 1 else Combination(loaded)
     if isinstance(ds, TaggingDataset): return ds
     ds.duplicates = find_duplicates(ds.index)
     if fingerprints and len(loaded) > 1: ds.duplicates = pd.concat([ds.duplicates, heard_duplicates(ds.index)], ignore_index=True)
-    if len(ds.duplicates): ds.problem(f"{len(ds.duplicates)} pairs of tracks are the same song, for instance {ds.duplicates.track_a[0]} and {ds.duplicates.track_b[0]}; each pair stays on one side.")
+    if len(ds.duplicates):
+        ds.problem(f"{len(ds.duplicates)} pairs of tracks are the same song, "
+                   f"for instance {ds.duplicates.track_a[0]} and {ds.duplicates.track_b[0]}; each pair stays on one side.")
     if splits == 'artist': ds.index = assign_splits(ds.index, seed, duplicates=ds.duplicates); _report_splits(ds)
     return ds
 
@@ -813,6 +843,11 @@ def _report_splits(ds):
     "Say which tracks left their official split, and which split is empty"
     tracks = ds.index.drop_duplicates('track_id')
     if empty := [s for s in ('train', 'valid', 'test') if not (tracks.split == s).any()]:
-        ds.problem(f"No track is in {' and '.join(empty)}: {tracks.track_id.nunique()} tracks make {track_groups(ds.index, ds.duplicates).nunique()} groups that cannot be torn apart (same artist, sound source or song).")
+        ds.problem(f"No track is in {' and '.join(empty)}: "
+                   f"{tracks.track_id.nunique()} tracks make {track_groups(ds.index, ds.duplicates).nunique()} groups "
+                   "that cannot be torn apart (same artist, sound source or song).")
     moved = tracks[(tracks.official_split != '') & (tracks.official_split != tracks.split)]
-    if len(moved): ds.problem(f"{len(moved)} tracks left their official split, so that no artist and no song is on two sides (for instance {moved.track_id.iloc[0]}: {moved.official_split.iloc[0]} → {moved.split.iloc[0]}); splits='official' keeps it.")
+    if len(moved):
+        ds.problem(f"{len(moved)} tracks left their official split, so that no artist and no song is on two sides "
+                   f"(for instance {moved.track_id.iloc[0]}: {moved.official_split.iloc[0]} → {moved.split.iloc[0]}); "
+                   "splits='official' keeps it.")

@@ -147,7 +147,8 @@ def describe(
     "Timbre descriptors of a batch of windows"
     names, x = _names(names), torch.as_tensor(x).float()
     if sample_rate < SAMPLE_RATE: raise ParameterError(f"sample_rate {sample_rate} is too low; descriptors need {SAMPLE_RATE} Hz or more.")
-    if x.shape[-1] < .064*sample_rate: raise AudioError(f"A window of {x.shape[-1]} samples is too short to describe; it takes 64 ms ({round(.064*sample_rate)} samples).")
+    if x.shape[-1] < .064*sample_rate:
+        raise AudioError(f"A window of {x.shape[-1]} samples is too short to describe; it takes 64 ms ({round(.064*sample_rate)} samples).")
     flat = x.reshape(-1, x.shape[-1])
     n = max(1, (2**21 if x.device.type == 'cpu' else 2**26)//x.shape[-1])
     parts = [_describe(part, names, sample_rate) for part in flat.split(n)] if len(flat) else [flat.new_zeros(0, len(names))]
@@ -544,8 +545,12 @@ def _reference_moments(x):
 def _reference_harmonic(x, name):
     "Essentia's harmonic descriptors: YIN pitch → spectral peaks → harmonic peaks, over the long frames with a pitch"
     import essentia.standard as es
-    yin, peaks, comb = es.PitchYinFFT(frameSize=4096, sampleRate=16000, minFrequency=40, maxFrequency=1600), es.SpectralPeaks(sampleRate=16000, maxFrequency=6000, minFrequency=30, maxPeaks=24, orderBy='magnitude'), es.HarmonicPeaks(maxHarmonics=16)
-    f = {'inharmonicity': lambda f, a: 2*es.Inharmonicity()(f, a), 'odd_even': lambda f, a: -10*np.log10(np.clip(es.OddToEvenHarmonicEnergyRatio()(f, a), 1e-3, 1e3))}.get(name) or (lambda f, a: es.Tristimulus()(f, a)[int(name[-1]) - 1])
+    yin, peaks, comb = (es.PitchYinFFT(frameSize=4096, sampleRate=16000, minFrequency=40, maxFrequency=1600),
+                        es.SpectralPeaks(sampleRate=16000, maxFrequency=6000, minFrequency=30, maxPeaks=24, orderBy='magnitude'),
+                        es.HarmonicPeaks(maxHarmonics=16))
+    f = {'inharmonicity': lambda f, a: 2*es.Inharmonicity()(f, a),
+         'odd_even': lambda f, a: -10*np.log10(np.clip(es.OddToEvenHarmonicEnergyRatio()(f, a), 1e-3, 1e3)),
+        }.get(name) or (lambda f, a: es.Tristimulus()(f, a)[int(name[-1]) - 1])
     S, E = _essentia_frames(x, 4096, 4096)
     values = []
     for s, e in zip(S, E):
@@ -582,7 +587,8 @@ def _reference_flux(x):
 def _reference_mfcc(x):
     import essentia.standard as es
     S, E = _essentia_frames(x, 1024, 512)
-    mfcc = es.MFCC(inputSize=513, sampleRate=16000, highFrequencyBound=8000, numberBands=40, warpingFormula='slaneyMel', weighting='linear', normalize='unit_tri', type='power', logType='dbpow', silenceThreshold=1e-20)
+    mfcc = es.MFCC(inputSize=513, sampleRate=16000, highFrequencyBound=8000, numberBands=40, warpingFormula='slaneyMel', weighting='linear',
+                   normalize='unit_tri', type='power', logType='dbpow', silenceThreshold=1e-20)
     bands = np.stack([mfcc(s)[0] for s in S])
     db = 10*np.log10(np.maximum(bands, 1e-6*bands.max()))
     return es.DCT(inputSize=40, outputSize=13)(np.average(db, axis=0, weights=E).astype(np.float32))

@@ -55,7 +55,8 @@ class LevelCurve(Task):
         pred, rows = at_frames(torch.from_numpy(pred), target.shape[-1]).numpy(), []
         for k, name in enumerate(instruments):
             m = mask[:, k]; y, p = target[:, k][m], pred[:, k][m]
-            rows.append(dict(instrument=name, curve_mae_lu=np.abs(y - p).mean() if len(y) else np.nan, curve_mae_constant_lu=np.abs(y - np.median(y)).mean() if len(y) else np.nan))
+            rows.append(dict(instrument=name, curve_mae_lu=np.abs(y - p).mean() if len(y) else np.nan,
+                             curve_mae_constant_lu=np.abs(y - np.median(y)).mean() if len(y) else np.nan))
         return pd.DataFrame(rows).set_index('instrument')
 
 EVENT_TASKS = dict(presence=Presence, level=Level, activity=Activity, audible=Audible, level_curve=LevelCurve, reconstruction=Reconstruction)
@@ -151,7 +152,8 @@ def event_scores(played:list, claimed:list, instruments:list)->dict:
             r, e = table(p, p.true), table(p, c)
             seg.evaluate(r, e, evaluated_length_seconds=p.true.shape[1]*p.frame_s); ev.evaluate(r, e)
         f = lambda m: m.results_overall_metrics()['f_measure']['f_measure']
-        return dict(frame_f1=frame_f1([c[p.known] for p, c in zip(played, claimed)], [p.true[p.known] for p in played]), segment_f1=f(seg), onset_f1=f(ev), leakage=leakage(claimed, played))
+        return dict(frame_f1=frame_f1([c[p.known] for p, c in zip(played, claimed)], [p.true[p.known] for p in played]), segment_f1=f(seg),
+                    onset_f1=f(ev), leakage=leakage(claimed, played))
 
 class _Writable(pd.DataFrame):
     "pandas 3 gives read-only views, and sed_scores_eval 0.0.4 asks for arrays that can be written to"
@@ -170,12 +172,14 @@ def psds(played:list, instruments:list)->float|None:
     kinds = [instruments[k] for k in heard]
     scores = {p.name: _Writable(create_score_dataframe((p.curve*p.known[:, None])[heard].T, np.arange(p.curve.shape[1] + 1)*p.frame_s, kinds)) for p in played}
     truth = {p.name: [(a*p.frame_s, b*p.frame_s, instruments[k]) for k in heard if p.known[k] for a, b in runs(p.true[k])] for p in played}
-    return float(score(scores, truth, {p.name: p.true.shape[1]*p.frame_s for p in played}, dtc_threshold=.7, gtc_threshold=.7, cttc_threshold=None, alpha_ct=0., alpha_st=0., unit_of_time='hour', max_efpr=100.)[0])
+    return float(score(scores, truth, {p.name: p.true.shape[1]*p.frame_s for p in played}, dtc_threshold=.7, gtc_threshold=.7, cttc_threshold=None,
+                       alpha_ct=0., alpha_st=0., unit_of_time='hour', max_efpr=100.)[0])
 
 # %% ../nbs/step_events.ipynb #6e267e21
 def mix_is_loud(audio:np.ndarray, frames:int, below_db:float=25.)->np.ndarray:
     "(frames,) bool: the mix is at most so far under its loudest frame"
-    x = np.pad(audio.astype(np.float64), (ACTIVITY_HOP//2, max(0, frames*ACTIVITY_HOP - len(audio))))[:frames*ACTIVITY_HOP].reshape(frames, -1)  # around the middle of each frame
+    # around the middle of each frame
+    x = np.pad(audio.astype(np.float64), (ACTIVITY_HOP//2, max(0, frames*ACTIVITY_HOP - len(audio))))[:frames*ACTIVITY_HOP].reshape(frames, -1)
     db = 10*np.log10((x**2).mean(1) + 1e-12)
     return db > db.max() - below_db
 
@@ -225,7 +229,9 @@ def synchronous_view(
     buffer, duration, key = io.BytesIO(), len(audio)/SAMPLE_RATE, f'roll-{uuid.uuid4().hex[:8]}'
     soundfile.write(buffer, np.clip(audio, -1, 1), SAMPLE_RATE, format='FLAC')
     lane = {k: i for i, k in enumerate(instruments)}
-    bars = ''.join(f'<rect x="{100*e.start_s/duration:.3f}%" width="{100*(e.end_s - e.start_s)/duration:.3f}%" y="{22*lane[e.instrument] + 4}" height="14" rx="2" fill="hsl({47*lane[e.instrument] % 360} 60% 50%)"><title>{escape(e.instrument)} {e.start_s:.1f}–{e.end_s:.1f} s</title></rect>'
+    bars = ''.join(f'<rect x="{100*e.start_s/duration:.3f}%" width="{100*(e.end_s - e.start_s)/duration:.3f}%" y="{22*lane[e.instrument] + 4}" '
+                   f'height="14" rx="2" fill="hsl({47*lane[e.instrument] % 360} 60% 50%)">'
+                   f'<title>{escape(e.instrument)} {e.start_s:.1f}–{e.end_s:.1f} s</title></rect>'
                    for e in events.itertuples() if e.instrument in lane)
     names = ''.join(f'<div style="height:22px">{escape(k)}</div>' for k in instruments)
     return f"""<div id="{key}" style="font:12px/22px sans-serif;max-width:60em"><div style="display:flex"><div style="width:8em">{names}</div>

@@ -36,7 +36,8 @@ def check_dataset(
     for name in names: one_of(name, [*OWN_DATASETS, *DATASETS], 'dataset')
     if set(names) & set(OWN_DATASETS): raise DataError(f"The dataset {dataset!r} joins what the project makes with what the user has; name one or the other.")
     if not folder: raise ParameterError(f"dataset {dataset!r} needs data_dir: the folder where it lies on this machine.")
-    if not all(Path(f).expanduser().is_dir() for f in str(folder).split(os.pathsep)): load_dataset(dataset, folder)  # which says what is missing, and where it can be had
+    if not all(Path(f).expanduser().is_dir() for f in str(folder).split(os.pathsep)):
+        load_dataset(dataset, folder)   # which says what is missing, and where it can be had
 
 def open_store(
     dataset:str='corpus', # see above; several joined by '+'
@@ -46,7 +47,8 @@ def open_store(
     "The stems of a dataset, decoded"
     from instrument_mtl.corpus import prepare_corpus
     check_dataset(dataset, folder)
-    own = {'corpus': lambda: prepare_corpus('mini', hours=hours), 'corpus-full': lambda: prepare_corpus('full', hours=hours), 'recordings': _recordings, 'fretsonfire': _fretsonfire, 'synthetic': _synthetic}
+    own = {'corpus': lambda: prepare_corpus('mini', hours=hours), 'corpus-full': lambda: prepare_corpus('full', hours=hours),
+           'recordings': _recordings, 'fretsonfire': _fretsonfire, 'synthetic': _synthetic}
     if dataset in own: return own[dataset]()
     from instrument_mtl.datasets import load_dataset
     ds = load_dataset(dataset, folder)
@@ -74,7 +76,9 @@ def check_experiment(
     "Refuse what a step cannot be run with before it has written anything; only what it has as a parameter is checked"
     parse_instruments(params['instruments'])
     for d in params['dataset'].split(','): check_dataset(d.strip(), params.get('data_dir', ''))
-    lists = dict(tasks=(',', tasks, 'task'), init=(',', ('frozen', 'finetune', 'scratch'), 'init'), backbone=('+', ['logmel', *BACKBONES], 'backbone'), weighting=(',', WEIGHTINGS, 'weighting'), branch=(',', ('attention', 'conv', 'dense'), 'branch'))
+    lists = dict(tasks=(',', tasks, 'task'), init=(',', ('frozen', 'finetune', 'scratch'), 'init'),
+                 backbone=('+', ['logmel', *BACKBONES], 'backbone'), weighting=(',', WEIGHTINGS, 'weighting'),
+                 branch=(',', ('attention', 'conv', 'dense'), 'branch'))
     for name, (between, allowed, what) in lists.items():
         for v in str(params[name]).split(between) if name in params else (): one_of(v.strip(), allowed, what)
     for name in ('epochs', 'batch_size', 'n_train', 'n_valid', 'n_test'):
@@ -93,7 +97,9 @@ def build(
     store = open_store(params['dataset'], params['data_dir'])
     options = {name: params[name] for name in ('style', 'hierarchy') if params.get(name)}
     model = MultiTaskModel(Features(params['backbone'], init=params['init']), instruments, tasks, Regions(), kind=params.get('branch', 'attention'), **options)
-    make = lambda split, n, fixed, policy=None: MixLoader(MixSampler(store, instruments, split, policy=policy), n, params['batch_size'], derive_seed(params['seed'] if split == 'train' else 0, split), fixed, model.targets, device)
+    make = lambda split, n, fixed, policy=None: MixLoader(
+        MixSampler(store, instruments, split, policy=policy), n, params['batch_size'],
+        derive_seed(params['seed'] if split == 'train' else 0, split), fixed, model.targets, device)
     train, valid, test = make('train', params['n_train'], False), make('valid', params['n_valid'], True), make('test', params['n_test'], True)
     from fastai.data.core import DataLoaders
     dls = DataLoaders(train, valid, device=device); dls.n_inp = 1
@@ -167,13 +173,16 @@ def level_table(ev:Evaluation, baselines:dict|None=None, n:int=100)->pd.DataFram
         out[title] = pd.concat([t[column], pd.Series({'mean': t[column].mean()})]).round(2)
     for name, levels in (baselines or {}).items():
         y, m = ev.targets['level']
-        out[f'MAE {name}'] = pd.Series({**{k: np.abs(y[m[:, i], i] - levels[m[:, i], i]).mean() for i, k in enumerate(ev.instruments)}}).pipe(lambda s: pd.concat([s, pd.Series({'mean': s.mean()})])).round(2)
+        out[f'MAE {name}'] = pd.Series({**{k: np.abs(y[m[:, i], i] - levels[m[:, i], i]).mean() for i, k in enumerate(ev.instruments)}}).pipe(
+            lambda s: pd.concat([s, pd.Series({'mean': s.mean()})])).round(2)
     return out
 
 def metrics_of(ev:Evaluation, n:int=100)->dict:
     "Everything a run's `metrics.json` keeps: per task and instrument, and intervals of the main figures"
     main = dict(presence=['roc_auc', 'ap'], level=['mae_lu', 'rmse_lu'], activity=['frame_f1'])
-    return {name: dict(table=ev.table(name).to_dict('index'), intervals={c: ev.interval(name, c, n).rename(columns={c: 'value'}).to_dict('index') for c in main.get(name, [])}) for name in ev.tasks}
+    return {name: dict(table=ev.table(name).to_dict('index'),
+                       intervals={c: ev.interval(name, c, n).rename(columns={c: 'value'}).to_dict('index') for c in main.get(name, [])})
+            for name in ev.tasks}
 
 # %% ../nbs/34_experiment.ipynb #4f0e63a4
 def plot_levels(ev:Evaluation):
@@ -197,7 +206,8 @@ def plot_descriptor_r2(table:pd.DataFrame, regions:dict|None=None):
     fig, ax = plt.subplots(figsize=(max(6, .38*table.shape[1] + 2), .45*len(table) + 2), constrained_layout=True)
     im = ax.imshow(table.clip(-.2, 1), vmin=-.2, vmax=1, cmap='viridis', aspect='auto')
     ax.set_xticks(range(table.shape[1]), table.columns, rotation=60, ha='right', fontsize=7); ax.set_yticks(range(len(table)), table.index, fontsize=8)
-    for (i, j), v in np.ndenumerate(table.to_numpy()): ax.text(j, i, '' if np.isnan(v) else f'{v:.1f}', ha='center', va='center', fontsize=6, color='w' if v < .6 else 'k')
+    for (i, j), v in np.ndenumerate(table.to_numpy()):
+        ax.text(j, i, '' if np.isnan(v) else f'{v:.1f}', ha='center', va='center', fontsize=6, color='w' if v < .6 else 'k')
     fig.colorbar(im, label='R² of the stem’s descriptor, read from the mix'); ax.set_title('What can be heard of the isolated stem through the mix', fontsize=9)
     return fig
 

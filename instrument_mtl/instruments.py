@@ -29,7 +29,9 @@ class Taxonomy:
         edges = list(_edges(tree))
         names = [node for node, _ in edges]
         twice = sorted({n for n in names if names.count(n) > 1})
-        if twice or len(tree) != 1: raise DataError(f"The taxonomy must be one tree in which every name occurs once; roots: {', '.join(tree)}, twice: {', '.join(twice) or 'none'}.")
+        if twice or len(tree) != 1:
+            raise DataError(f"The taxonomy must be one tree in which every name occurs once; roots: {', '.join(tree)}, twice: "
+                            f"{', '.join(twice) or 'none'}.")
         self._parent, self.nodes, self.root = dict(edges), names, names[0]
         self._children = {n: [c for c, p in edges if p == n] for n in names}
     def __contains__(self, node): return node in self._parent
@@ -194,7 +196,8 @@ def gm_instrument(
 )->str:                  # node
     "The node of a General-MIDI program"
     if is_drum or program == 128: return 'drum_set'
-    if not (isinstance(program, (int, np.integer)) and 0 <= program < 128): raise ParameterError(f"General-MIDI program {program!r} is not an integer from 0 to 127 (128: drums).")
+    if not (isinstance(program, (int, np.integer)) and 0 <= program < 128):
+        raise ParameterError(f"General-MIDI program {program!r} is not an integer from 0 to 127 (128: drums).")
     return _data()['gm'][int(program)][1]
 
 def gm_name(

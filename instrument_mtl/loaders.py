@@ -55,7 +55,8 @@ def mix_loaders(
     num_workers:int=0,
 )->DataLoaders:
     "Training mixes that are new every epoch, validation mixes that never change, from the store's own splits"
-    make = lambda split, n, fixed: MixLoader(MixSampler(store, instruments, split, seconds, policy), n, bs, derive_seed(seed, split), fixed, to_targets, device, num_workers)
+    make = lambda split, n, fixed: MixLoader(MixSampler(store, instruments, split, seconds, policy), n, bs,
+                                             derive_seed(seed, split), fixed, to_targets, device, num_workers)
     dls = DataLoaders(make('train', n_train, False), make('valid', n_valid, True), device=torch.device(device or 'cpu'))
     dls.n_inp = 1
     return dls

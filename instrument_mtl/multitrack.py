@@ -108,7 +108,8 @@ class StemStore:
     ):
         "Write one stem"
         audio = np.asarray(audio, dtype=np.float32)
-        if audio.ndim != 1 or not len(audio): raise AudioError(f"Stem {row['stem_id']!r} has the shape {audio.shape}; it must be (samples,) with at least one sample.")
+        if audio.ndim != 1 or not len(audio):
+            raise AudioError(f"Stem {row['stem_id']!r} has the shape {audio.shape}; it must be (samples,) with at least one sample.")
         if not np.isfinite(audio).all(): raise AudioError(f"Stem {row['stem_id']!r} holds samples that are not finite numbers.")
         base, peak = self.folder/_safe_name(row['stem_id']), float(np.abs(audio).max())
         scale = peak/32767 if peak > 0 else 1.

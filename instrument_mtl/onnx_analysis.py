@@ -46,7 +46,8 @@ def _graph(analyzer):
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if not isinstance(child, (LogMel, AmplitudeMel)): continue
-            same = next((new for old, new in done if type(old) is type(child) and old.hop_length == child.hop_length and old.filters.equal(child.filters)), None)
+            same = next((new for old, new in done if type(old) is type(child) and old.hop_length == child.hop_length
+                         and old.filters.equal(child.filters)), None)
             if same is None: done.append((child, same := _spectrum_by_convolution(child)))
             setattr(module, name, same)
     for module in model.modules(): # the length of a batch stays open: `len(x)` would fix it
@@ -65,7 +66,8 @@ def _about(analyzer)->dict:
     "What `Reader` needs to know, and how descriptors come back to their units"
     from instrument_mtl.descriptors import DESCRIPTORS, SCALES
     back = [[n, one_of(DESCRIPTORS[n].transform.name, TRANSFORMS, 'transform'), *SCALES[n]] for n in analyzer.descriptors]
-    return dict(format=2, name=analyzer.name, sha256=analyzer.sha256, instruments=analyzer.all_instruments, regions=analyzer.regions, descriptors=back, activity_hop=analyzer.activity_hop, meta=analyzer.meta)
+    return dict(format=2, name=analyzer.name, sha256=analyzer.sha256, instruments=analyzer.all_instruments, regions=analyzer.regions,
+                descriptors=back, activity_hop=analyzer.activity_hop, meta=analyzer.meta)
 
 def _write(net, path, about):
     "Put the description into a graph and write it, atomically"
@@ -88,12 +90,15 @@ def export_onnx(
         scratch = Path(folder)/'model.onnx'
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter('ignore')
-            torch.onnx.export(graph, (x,), str(scratch), dynamo=True, input_names=['x'], output_names=names, dynamic_shapes=({0: torch.export.Dim('windows', min=1, max=4096)},), external_data=False, verbose=False)
+            torch.onnx.export(graph, (x,), str(scratch), dynamo=True, input_names=['x'], output_names=names,
+                              dynamic_shapes=({0: torch.export.Dim('windows', min=1, max=4096)},), external_data=False, verbose=False)
         checked = OnnxAnalyzer(_write(onnx.load(str(scratch)), scratch, dict(_about(analyzer), quantized=False)))
         x = torch.cat([x, .01*x[:1], 0*x[:1]])  # another number of windows than the graph was traced with, and silence among them
         ours, theirs = checked.predict(x.numpy()), analyzer.predict(x.numpy())
         worst = {k: float(np.nan_to_num(np.abs(ours[k] - v).max()/max(1, np.abs(v).max()), nan=np.inf)) for k, v in theirs.items()}
-        if max(worst.values()) > tolerance: raise WeightsError(f"The exported graph differs from the model by {max(worst.values()):.2g} in {max(worst, key=worst.get)}; at most {tolerance:g} is allowed. Nothing was written.")
+        if max(worst.values()) > tolerance:
+            raise WeightsError(f"The exported graph differs from the model by {max(worst.values()):.2g} in {max(worst, key=worst.get)}; "
+                               f"at most {tolerance:g} is allowed. Nothing was written.")
         with atomic_path(path) as tmp: tmp.write_bytes(scratch.read_bytes())
     return Path(path)
 
@@ -129,8 +134,10 @@ class OnnxAnalyzer(Reader):
             if about['format'] != 2: raise WeightsError(f"{str(path)!r} has format {about['format']}; this version reads format 2. Export the model again.")
             back = about['descriptors']
             self._units = [(TRANSFORMS[kind], centre, spread) for _, kind, centre, spread in back]
-            super().__init__(about['instruments'], {n: tuple(ab) for n, ab in about['regions'].items()}, [n for n, *_ in back], about['activity_hop'], about['meta'], about['name'], sha256_of(path) if about['quantized'] else about['sha256'], instruments)
-        except (KeyError, TypeError, AttributeError) as e: raise WeightsError(f"The description in {str(path)!r} is damaged ({type(e).__name__}: {e}).") from None
+            super().__init__(about['instruments'], {n: tuple(ab) for n, ab in about['regions'].items()}, [n for n, *_ in back],
+                about['activity_hop'], about['meta'], about['name'], sha256_of(path) if about['quantized'] else about['sha256'], instruments)
+        except (KeyError, TypeError, AttributeError) as e:
+            raise WeightsError(f"The description in {str(path)!r} is damaged ({type(e).__name__}: {e}).") from None
 
     def _open(self, path)->dict:
         "Start ONNX Runtime; the file's description"

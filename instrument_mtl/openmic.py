@@ -93,13 +93,17 @@ def fit_frozen(
             opt.zero_grad(); loss = tag_loss(head(X[i]), labels[i], mask[i]); loss.backward(); opt.step(); plan.step()
             total += loss.item()*len(i)
         head.eval()
-        with torch.no_grad(): log.append(dict(epoch=epoch, train_loss=total/len(X), valid_loss=float(tag_loss(head(valid[0]), *valid[1:])) if valid else float('nan')))
+        with torch.no_grad():
+            log.append(dict(epoch=epoch, train_loss=total/len(X),
+                            valid_loss=float(tag_loss(head(valid[0]), *valid[1:])) if valid else float('nan')))
     return head.eval(), log
 
 # %% ../nbs/step0_5.ipynb #8834fc95
 class FrozenTagger(nn.Module):
     "A frozen backbone and a head on its statistics: chunks (B, n) → logits"
-    def __init__(self, backbone:str, head:FrozenHead): super().__init__(); self.net, self.head = load_backbone(backbone, 'pretrained').requires_grad_(False), head
+    def __init__(self, backbone:str, head:FrozenHead):
+        super().__init__()
+        self.net, self.head = load_backbone(backbone, 'pretrained').requires_grad_(False), head
     def forward(self, x): return self.head(chunk_statistics(self.net, x))
 
 def save_ways(
@@ -110,7 +114,9 @@ def save_ways(
 )->Path:
     "All ways of a run in one safetensors file, each under its own prefix"
     state = {f'{w}.{n}': v.detach().cpu().contiguous() for w, (_, m) in ways.items() for n, v in m.state_dict().items()}
-    with atomic_path(path) as tmp: save_file(state, tmp, metadata=dict(ways=json.dumps({w: b for w, (b, _) in ways.items()}), tags=json.dumps(list(tags)), meta=json.dumps(jsonable(meta or {}))))
+    with atomic_path(path) as tmp:
+        save_file(state, tmp, metadata=dict(ways=json.dumps({w: b for w, (b, _) in ways.items()}), tags=json.dumps(list(tags)),
+                                            meta=json.dumps(jsonable(meta or {}))))
     return Path(path)
 
 def load_ways(path)->tuple[dict, list]:
@@ -145,7 +151,8 @@ def partial_table(
     for t, tag in enumerate(clips.tags):
         m = clips.mask[i, t]; y, s = clips.labels[i, t][m] > 0, p[m, t]
         judged = 0 < y.sum() < len(y)
-        rows.append(dict(instrument=tag, ap=average_precision_score(y, s) if judged else np.nan, chance=y.mean() if len(y) else np.nan, f1=f1(s >= .5, y) if judged else np.nan,
+        rows.append(dict(instrument=tag, ap=average_precision_score(y, s) if judged else np.nan,
+                         chance=y.mean() if len(y) else np.nan, f1=f1(s >= .5, y) if judged else np.nan,
                          f1_tuned=f1(s >= thresholds[t], y) if judged and thresholds is not None else np.nan, known=int(m.sum())))
     return pd.DataFrame(rows).set_index('instrument')
 

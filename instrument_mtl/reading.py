@@ -34,7 +34,8 @@ class _Sequential(soundfile.SoundFile):
 
 def _mpeg_frames(head:bytes)->bool:
     "Whether two MPEG audio frames of a kind follow one another in some bytes, or one begins them and is longer than they are"
-    kbps = {(1, 1): range(0, 480, 32), (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384), (1, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)}
+    kbps = {(1, 1): range(0, 480, 32), (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+            (1, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)}
     kbps[2, 1], low = (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256), (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
     at = -1
     while (at := head.find(b'\xff', at + 1)) >= 0 and at + 4 <= len(head):
@@ -70,7 +71,9 @@ def _open(path, kind=_Sequential)->soundfile.SoundFile:
     try:
         if _not_mpeg(path): raise ValueError('it has no MPEG frames')
         f = kind(os.fsencode(path))  # bytes: a name need not be UTF-8
-    except Exception as e: raise AudioError(f"{str(path)!r} is not audio that can be decoded ({_reason(e)}). Readable: wav, flac, ogg, opus, aiff, mp3 and what else libsndfile reads.") from None
+    except Exception as e:
+        raise AudioError(f"{str(path)!r} is not audio that can be decoded ({_reason(e)}). "
+                         "Readable: wav, flac, ogg, opus, aiff, mp3 and what else libsndfile reads.") from None
     if not 1000 <= f.samplerate <= MAX_RATE:
         f.close(); raise AudioError(f"{str(path)!r} has a sample rate of {f.samplerate} Hz; allowed: 1000 to {MAX_RATE} Hz.")
     return f
@@ -109,7 +112,9 @@ def _mono(x, name)->np.ndarray:
     if x.dtype.kind == 'i': x = x/-float(np.iinfo(x.dtype).min)
     elif x.dtype.kind == 'u': x = x/2.**(8*x.dtype.itemsize - 1) - 1
     if x.ndim not in (1, 2): raise AudioError(f"{name} has {x.ndim} dimensions; allowed: (samples,) or (samples, channels).")
-    if x.ndim == 2 and not 1 <= x.shape[1] <= MAX_CHANNELS: raise AudioError(f"{name} has the shape {x.shape}, hence {x.shape[1]} channels; allowed: (samples, channels) with 1 to {MAX_CHANNELS} channels. Is it transposed?")
+    if x.ndim == 2 and not 1 <= x.shape[1] <= MAX_CHANNELS:
+        raise AudioError(f"{name} has the shape {x.shape}, hence {x.shape[1]} channels; "
+                         f"allowed: (samples, channels) with 1 to {MAX_CHANNELS} channels. Is it transposed?")
     with np.errstate(over='ignore', invalid='ignore'):
         x = x.astype(np.float32, copy=False)
         x = _one_channel(x) if x.ndim == 2 else x

@@ -93,10 +93,11 @@ def facts(
         elif r['kind'] == 'note' and node: pitch = note_in_name(r['source_path'])
         if r['kind'] == 'note' and node and pitch is None and key is None and mirror is not None: pitch = estimated_pitch(load_audio(Path(mirror)/r['file']))
         same = next((re.sub(p, new, r['song_id']) for p, new in rules['same'] if re.search(p, r['song_id'])), r['song_id'])
-        rows.append(dict(file=r['file'], kind=r['kind'], sound_source=same, maker=maker, instruments=r['instruments'], node=node, source=r['source'], path=r['source_path'],
-            sha256=r['sha256'], source_sha256=r['source_sha256'], licence=codes[r['licence']], use=r['use'], certainty=str(r['label_certainty']).split()[0].rstrip(';'),
-            bleed=r['bleed'] == 'yes', duration_s=r['duration_s'], split='test' if r['use'] == 'eval-only' else split_of(maker), pitch=pitch,
-            key=key if not isinstance(key, list) else key[len(rows) % len(key)]))
+        rows.append(dict(file=r['file'], kind=r['kind'], sound_source=same, maker=maker, instruments=r['instruments'], node=node,
+                         source=r['source'], path=r['source_path'], sha256=r['sha256'], source_sha256=r['source_sha256'],
+                         licence=codes[r['licence']], use=r['use'], certainty=str(r['label_certainty']).split()[0].rstrip(';'),
+                         bleed=r['bleed'] == 'yes', duration_s=r['duration_s'], split='test' if r['use'] == 'eval-only' else split_of(maker),
+                         pitch=pitch, key=key if not isinstance(key, list) else key[len(rows) % len(key)]))
     return pd.DataFrame(rows)[_facts]
 
 @cache
@@ -138,8 +139,9 @@ _multitracks = ('mdn_multitrack', 'clingo_mixer', 'MusicDelta')
 
 def _row(r, stem_id, **kw)->dict:
     "The index row of a stem made from the recording `r`"
-    return {**dict(stem_id=stem_id, track_id=stem_id, dataset='recordings', artist=r['maker'], title=r['sound_source'], instrument=r['node'], raw_label=r['instruments'],
-        sound_source=r['sound_source'], maker=r['maker'], kind=r['kind'], bleed=bool(r['bleed']), split=r['split'], licence=r['licence'], use=r['use']), **kw}
+    return {**dict(stem_id=stem_id, track_id=stem_id, dataset='recordings', artist=r['maker'], title=r['sound_source'], instrument=r['node'],
+                   raw_label=r['instruments'], sound_source=r['sound_source'], maker=r['maker'], kind=r['kind'], bleed=bool(r['bleed']),
+                   split=r['split'], licence=r['licence'], use=r['use']), **kw}
 
 def _as_they_are(table:pd.DataFrame, min_s:float=8.)->list:
     "(index row, rows of the table to be joined) of all that is not played by a sampler"
@@ -201,7 +203,8 @@ class _Context:
 def _tones(pitches, pcs)->list: return [p for p in pitches if p % 12 in pcs]
 
 # %% ../nbs/25_recordings.ipynb #5c248aa4
-_rhythms = ((1, 1, 1, 1), (2, 1, 1), (1.5, .5, 2), (3, 1), (4,), (.5, .5, 1, 2), (1, .5, .5, 1, 1), (.5,)*8, (1.5, .5, 1, 1), (.5, .5, .5, .5, 1, 1), (2, 2), (.25,)*4 + (.5, .5, 1, 1), (.75, .75, .5, 2))
+_rhythms = ((1, 1, 1, 1), (2, 1, 1), (1.5, .5, 2), (3, 1), (4,), (.5, .5, 1, 2), (1, .5, .5, 1, 1), (.5,)*8, (1.5, .5, 1, 1),
+            (.5, .5, .5, .5, 1, 1), (2, 2), (.25,)*4 + (.5, .5, 1, 1), (.75, .75, .5, 2))
 
 def _melody(c, pitches, rng, rest=.18, legato=None, rhythms=_rhythms):
     "A line: steps mostly, chord tones on strong beats, pauses between phrases"
@@ -248,7 +251,8 @@ def _comp(c, pitches, rng):
     "Chords in rhythm"
     hits = [b for b in np.arange(0, 4, .5) if rng.random() < (.75 if b % 2 == 0 else .35)] or [0.]
     for bar in range(c.bars):
-        for i, b in enumerate(hits): yield bar, float(b), (([*hits, 4.][i + 1]) - b)*float(rng.choice([.5, .95])), _voicing(c, pitches, bar, rng), 84 if b % 2 == 0 else 72
+        for i, b in enumerate(hits):
+            yield bar, float(b), (([*hits, 4.][i + 1]) - b)*float(rng.choice([.5, .95])), _voicing(c, pitches, bar, rng), 84 if b % 2 == 0 else 72
 
 def _pad(c, pitches, rng):
     "Held chords"
@@ -273,7 +277,8 @@ def _strum(c, pitches, rng):
 
 def _bass(c, pitches, rng):
     "Roots and fifths"
-    low, rhythm = [p for p in pitches if p <= pitches[0] + 17], [(0, .5, 1, 1.5, 2, 2.5, 3, 3.5), (0, 1.5, 2, 3.5), (0, 2), (0, 1, 2, 3), (0, .75, 1.5, 2.5, 3)][rng.integers(5)]
+    low, rhythm = ([p for p in pitches if p <= pitches[0] + 17],
+                   [(0, .5, 1, 1.5, 2, 2.5, 3, 3.5), (0, 1.5, 2, 3.5), (0, 2), (0, 1, 2, 3), (0, .75, 1.5, 2.5, 3)][rng.integers(5)])
     for bar in range(c.bars):
         pcs = c.pcs(bar); roots, fifths = _tones(low, pcs[:1]) or low[:1], _tones(low, pcs[2:3]) or low[:1]
         for i, b in enumerate(rhythm):
@@ -291,7 +296,8 @@ def _groove(c, keys, rng):
     "A drum kit: kick, backbeat, a timekeeper, fills and crashes"
     have = set(keys)
     def pick(*wanted): return next((k for k in wanted if k in have), None)
-    kick, snare, time, toms = pick(36, 35), pick(*([37, 38] if rng.random() < .15 else [38, 37, 40])), pick(*rng.permutation([42, 51, 46])), [k for k in (50, 47, 43) if k in have]
+    kick, snare, time, toms = (pick(36, 35), pick(*([37, 38] if rng.random() < .15 else [38, 37, 40])), pick(*rng.permutation([42, 51, 46])),
+                               [k for k in (50, 47, 43) if k in have])
     kicks = [b for b in np.arange(0, 4, .5) if b == 0 or rng.random() < .28]
     step, backbeat = float(rng.choice([.5, .5, .25, 1])), [1, 3] if rng.random() < .85 else [2]
     for bar in range(c.bars):
@@ -317,7 +323,8 @@ def _patterns(c, keys, rng):
             for b in grid:
                 if rng.random() > .08: yield bar, float(b), .5, [k], 96 if b % 2 == 0 else int(rng.integers(50, 86))
 
-PLAYS = dict(melody=_melody, sung=_sung, riff=_riff, arpeggio=_arpeggio, comp=_comp, pad=_pad, stabs=_stabs, strum=_strum, bass=_bass, walking=_walking, riff_low=_riff_low, groove=_groove, patterns=_patterns)
+PLAYS = dict(melody=_melody, sung=_sung, riff=_riff, arpeggio=_arpeggio, comp=_comp, pad=_pad, stabs=_stabs, strum=_strum, bass=_bass,
+             walking=_walking, riff_low=_riff_low, groove=_groove, patterns=_patterns)
 
 def play(
     name:str,       # a key of `PLAYS`
@@ -373,7 +380,8 @@ class RecordedPlayer:
         if not notes: raise DataError(f"No note of {rows[0]['sound_source']!r} has a pitch.")
         self.sustained = any(tax.is_under(node, n) for n in rules['sustained'])
         if self.sustained and sum(len(n.audio) > .6*SAMPLE_RATE for n in notes) >= 6: notes = [n for n in notes if len(n.audio) > .6*SAMPLE_RATE]
-        self.sampler = NoteSampler(notes, sustain=self.sustained, attack_s=.012 if self.sustained else .002, release_s=_inherited(rules['release_s'], node, .1), is_drum=self.drums)
+        self.sampler = NoteSampler(notes, sustain=self.sustained, attack_s=.012 if self.sustained else .002,
+                                   release_s=_inherited(rules['release_s'], node, .1), is_drum=self.drums)
         have = np.array(sorted({n.pitch for n in notes}))
         reach = 3 if sung else 5 if len(have) < 4 else 4
         self.pitches = [int(p) for p in have] if self.drums else [p for p in range(20, 109) if np.abs(have - p).min() <= reach]
@@ -434,7 +442,8 @@ def _render_piece(folder, name, band, seconds, seed, network)->list:
     store, context, problems = StemStore(folder), _Context(named_rng(seed, name), seconds), []
     for source, node in band:
         d = _who()[source, node]
-        row = _row(d.iloc[0], f'{name}/{source}/{node}', track_id=name, title=name, instrument=node, sound_source=source, use='train-ok' if (d.use == 'train-ok').all() else 'eval-only', bleed=False)
+        row = _row(d.iloc[0], f'{name}/{source}/{node}', track_id=name, title=name, instrument=node, sound_source=source,
+                   use='train-ok' if (d.use == 'train-ok').all() else 'eval-only', bleed=False)
         if store.has(row): continue
         try: x = _player(source, node, network).phrase(context, named_rng(seed, name, source, node))
         except ImtlError as e: problems.append(f'{source}: {e}'); continue
@@ -454,7 +463,9 @@ def _worker(): torch.set_num_threads(1)
 def check_licences(index:pd.DataFrame)->pd.DataFrame:
     "`index` when no eval-only stem stands on the train or valid side and no maker on two, else a `DataError`"
     wrong = index[(index.use != 'train-ok') & (index.split != 'test')]
-    if len(wrong): raise DataError(f"{len(wrong)} stems may only be used for evaluation but are in the split {wrong.split.iloc[0]!r}, for instance {wrong.stem_id.iloc[0]!r}.")
+    if len(wrong):
+        raise DataError(f"{len(wrong)} stems may only be used for evaluation but are in the split {wrong.split.iloc[0]!r}, "
+                        f"for instance {wrong.stem_id.iloc[0]!r}.")
     sides = index.groupby('maker').split.nunique()
     if (sides > 1).any(): raise DataError(f"The maker {sides.index[sides > 1][0]!r} stands on {sides.max()} sides of the split.")
     return index
@@ -484,7 +495,8 @@ def recordings_store(
         jobs = [pool.submit(_add_joined, folder, row, rows, seed, network) for row, rows in _as_they_are(rest)]
         for side, rounds in zip(('train', 'valid', 'test'), phrases):
             keys = sorted(k for k, d in who.items() if d.split.iloc[0] == side)
-            jobs += [pool.submit(_render_piece, folder, f'recordings/{side}/{i:04d}', band, seconds, seed, network) for i, band in enumerate(pieces(keys, rounds, named_rng(seed, 'pieces', side)))]
+            jobs += [pool.submit(_render_piece, folder, f'recordings/{side}/{i:04d}', band, seconds, seed, network)
+                     for i, band in enumerate(pieces(keys, rounds, named_rng(seed, 'pieces', side)))]
         for job in tqdm(as_completed(jobs), total=len(jobs), desc='real recordings', disable=not progress): problems += job.result()
     store = StemStore(folder)
     store.problems = sorted(set(problems))
@@ -492,7 +504,8 @@ def recordings_store(
     return store
 
 # %% ../nbs/25_recordings.ipynb #2a6e2711
-CLASSES = ('voice drums percussion electric_bass double_bass synth_bass acoustic_guitar electric_guitar piano electric_piano organ harpsichord violin cello string_section strings harp banjo mandolin '
+CLASSES = ('voice drums percussion electric_bass double_bass synth_bass acoustic_guitar electric_guitar piano electric_piano organ '
+           'harpsichord violin cello string_section strings harp banjo mandolin '
            'trumpet trombone french_horn tuba brass saxophone flute clarinet oboe bassoon mallets synth').split()
 
 def class_table(
@@ -557,13 +570,15 @@ class _Drawer:
                 if tax.is_under(node, c): self.pool[c].setdefault(d.maker.iloc[0], {})[source, node, False] = d
 
     def base(self, r, gain=0., **kw):
-        return {**dict(instrument=r['node'], sound_source=r['sound_source'], maker=r['maker'], use=r['use'], file=r['file'], offset_s=0., onset_s=0., semitones=0., gain_db=gain, loop=False), **kw}
+        return {**dict(instrument=r['node'], sound_source=r['sound_source'], maker=r['maker'], use=r['use'], file=r['file'], offset_s=0.,
+                       onset_s=0., semitones=0., gain_db=gain, loop=False), **kw}
 
     def measured_note(self, file, key):
         "Length and begin of the sound in s, and the gain in dB that evens it"
         x = self.read(file)
         peak = np.abs(x).max() + 1e-12
-        return len(x)/SAMPLE_RATE, float(np.argmax(np.abs(x) > .01*peak))/SAMPLE_RATE, 20*np.log10(np.abs(_evened(x, key)).max()/peak) if peak > 1e-4 else -np.inf
+        return (len(x)/SAMPLE_RATE, float(np.argmax(np.abs(x) > .01*peak))/SAMPLE_RATE,
+                20*np.log10(np.abs(_evened(x, key)).max()/peak) if peak > 1e-4 else -np.inf)
 
     def loud_place(self, x, seconds):
         "An offset in s at which a window of `seconds` is not mostly silence"
@@ -597,8 +612,8 @@ class _Drawer:
             if not np.isfinite(level): continue
             shift = 0. if player.drums else round(n.pitch - float(r['pitch']), 2)
             length = length if player.drums else n.duration_s + _inherited(rules['release_s'], node, .1)
-            out.append(self.base(r, gain=round(float(level + (n.velocity - 90)/6), 2), instrument=node, offset_s=round(max(0, heard - .003), 3), onset_s=round(n.onset_s, 3),
-                duration_s=round(min(length, seconds - n.onset_s), 3), semitones=shift, loop=bool(player.sustained)))
+            out.append(self.base(r, gain=round(float(level + (n.velocity - 90)/6), 2), instrument=node, offset_s=round(max(0, heard - .003), 3),
+                onset_s=round(n.onset_s, 3), duration_s=round(min(length, seconds - n.onset_s), 3), semitones=shift, loop=bool(player.sustained)))
         return out
 
     def stem(self, c, seconds, not_makers=(), tries=12):
@@ -674,7 +689,8 @@ def draw_protocol(
     for r in recordings().query('kind == "mix" and use == "eval-only"').to_dict('records'):
         for seconds, k in ((3., 5), (10., 1)):
             for i in range(k): clips.append(('mix', seconds, [[d.base(r, offset_s=round(i*(r['duration_s'] - seconds)/max(1, k - 1), 2), duration_s=seconds)]]))
-    rows = [dict(clip=f'real{i:03d}', policy=policy, seconds=seconds, stem=j, **e) for i, (policy, seconds, stems) in enumerate(clips) for j, events in enumerate(stems) for e in events]
+    rows = [dict(clip=f'real{i:03d}', policy=policy, seconds=seconds, stem=j, **e)
+            for i, (policy, seconds, stems) in enumerate(clips) for j, events in enumerate(stems) for e in events]
     return pd.DataFrame(rows)[_events]
 
 # %% ../nbs/25_recordings.ipynb #5a909d31
@@ -698,7 +714,8 @@ def protocol_clips(
         first, n = d.iloc[0], int(d.seconds.iloc[0]*SAMPLE_RATE)
         groups = [g.to_dict('records') for _, g in d.groupby('stem')]
         stems = np.stack([stem_audio(g, n, read) for g in groups])
-        clip = dict(clip=name, policy=first.policy, seconds=float(first.seconds), audio=stems.sum(0), stems=stems, instruments=[g[0]['instrument'] for g in groups],
+        clip = dict(clip=name, policy=first.policy, seconds=float(first.seconds),
+                    audio=stems.sum(0), stems=stems, instruments=[g[0]['instrument'] for g in groups],
                     makers=[g[0]['maker'] for g in groups], bleed=any(_by_file()[g[0]['file']]['bleed'] for g in groups))
         if first.policy == 'mix': clip['stems'], clip['instruments'] = _mix_stems(first, read, n)
         yield clip
@@ -749,8 +766,10 @@ def render_protocol(
         truth, x = protocol_truth(clip, instruments), clip['audio']
         x = x*np.float32(min(1, .99/max(1e-9, np.abs(x).max())))  # levels are relative to the mix: a gain of the whole clip changes none
         with atomic_path(folder/f"{clip['clip']}.wav") as tmp: soundfile.write(tmp, x, SAMPLE_RATE, subtype='PCM_16')
-        for names, p, l in ((list(instruments), truth['presence'], truth['level_lu']), ([f'group:{g}' for g in FOUR_GROUPS], truth['group_presence'], truth['group_level_lu'])):
-            rows += [dict(clip=clip['clip'], policy=clip['policy'], seconds=clip['seconds'], instrument=n, presence=int(a), level_lu=round(float(b), 2)) for n, a, b in zip(names, p, l)]
+        for names, p, l in ((list(instruments), truth['presence'], truth['level_lu']),
+                            ([f'group:{g}' for g in FOUR_GROUPS], truth['group_presence'], truth['group_level_lu'])):
+            rows += [dict(clip=clip['clip'], policy=clip['policy'], seconds=clip['seconds'], instrument=n, presence=int(a),
+                          level_lu=round(float(b), 2)) for n, a, b in zip(names, p, l)]
     table = pd.DataFrame(rows)
     if len(table):
         with atomic_path(folder/'truth.csv') as tmp: table.to_csv(tmp, index=False)

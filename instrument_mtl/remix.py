@@ -434,11 +434,13 @@ def synth_store(
     t = np.arange(n)/SAMPLE_RATE
     def pulse(period): return np.exp(-8*(t % period))*r.standard_normal(n)*0.2
     def tone(f, harmonics, gate): return sum(np.sin(2*np.pi*f*h*t)/h for h in range(1, harmonics + 1))*0.1*((t % gate) < 0.7*gate)
-    makers = dict(drums=lambda i: pulse(0.3 + 0.1*i), bass=lambda i: tone(55*2**(i/6), 3, 1.1), piano=lambda i: tone(262*2**(i/5), 8, 0.9)*np.exp(-2*(t % 0.9)), voice=lambda i: tone(220*2**(i/7)*1., 15, 2.3))
+    makers = dict(drums=lambda i: pulse(0.3 + 0.1*i), bass=lambda i: tone(55*2**(i/6), 3, 1.1),
+                  piano=lambda i: tone(262*2**(i/5), 8, 0.9)*np.exp(-2*(t % 0.9)), voice=lambda i: tone(220*2**(i/7)*1., 15, 2.3))
     for split, tracks in (('train', (0, 1, 2)), ('valid', (3,)), ('test', (4,))):
         for i in tracks:
             for name, make in makers.items():
-                store.add(dict(stem_id=f'{i}/{name}', track_id=f'song{i}', dataset='synthetic', instrument=name, sound_source=f'{name}{i}', maker=f'maker{i}', split=split, use='train-ok'), make(i).astype(np.float32))
+                store.add(dict(stem_id=f'{i}/{name}', track_id=f'song{i}', dataset='synthetic', instrument=name, sound_source=f'{name}{i}',
+                               maker=f'maker{i}', split=split, use='train-ok'), make(i).astype(np.float32))
     return store
 
 # %% ../nbs/23_remix.ipynb #e1b09af5
@@ -482,7 +484,8 @@ _only = lambda what, **kw: RemixPolicy.plain(**{**dict(single=0, cross=0, cohere
 POLICIES = dict( # name → policy
     default=RemixPolicy(), plain=RemixPolicy.plain(), studio=RemixPolicy(compress=.3),
     as_released=_only('all', gain_sd_db=0, level_db=0, max_stems=500), random_gains=_only('all', max_stems=500),
-    single=_only('single'), only_drums=_only('single', only='drums'), pairs=RemixPolicy.plain(single=0, cross=.5, coherent=.5, leave_one_out=0, all=0, exactly=2, double=0),
+    single=_only('single'), only_drums=_only('single', only='drums'),
+    pairs=RemixPolicy.plain(single=0, cross=.5, coherent=.5, leave_one_out=0, all=0, exactly=2, double=0),
     leave_one_out=_only('leave_one_out'), all=_only('all'), cross=_only('cross'), coherent=_only('coherent'), doubled=_only('cross', double=1))
 
 # %% ../nbs/23_remix.ipynb #e619920d
@@ -521,10 +524,12 @@ class MixSampler:
                 groups.setdefault(name, {}).setdefault(row['dataset'], {}).setdefault(row['sound_source'] or row['track_id'], []).append(row['stem_id'])
         self.groups = {k: [list(sources.values()) for sources in v.values()] for k, v in groups.items()}
         lacking = [k for k in self.instruments if k not in self.groups]
-        if lacking and not (lenient or policy.only): raise DataError(f"The split {split!r} has no stem of {', '.join(lacking)}. It has: {', '.join(sorted(set(index.instrument)))}.")
+        if lacking and not (lenient or policy.only):
+            raise DataError(f"The split {split!r} has no stem of {', '.join(lacking)}. It has: {', '.join(sorted(set(index.instrument)))}.")
         self.pieces = {t: list(g.stem_id) for t, g in index.groupby('track_id') if len(g) > 1}
         self._pieces = list(self.pieces.values())
-        if not self.pieces and not policy.single + policy.cross: raise DataError(f"The policy needs pieces of several stems; the split {split!r} of {str(store.folder)!r} has none.")
+        if not self.pieces and not policy.single + policy.cross:
+            raise DataError(f"The policy needs pieces of several stems; the split {split!r} of {str(store.folder)!r} has none.")
 
     def _window(self, r, stem_id, tries=8)->int:
         "A start in which the stem can be heard, if there is one"
@@ -581,7 +586,9 @@ class MixSampler:
         names = ['single', 'cross', 'coherent', 'leave_one_out', 'all']
         shares = np.array([p.single, p.cross, *((p.coherent, p.leave_one_out, p.all) if self.pieces else (0, 0, 0))], dtype=float)
         policy = names[r.choice(5, p=shares/shares.sum())]
-        parts = self._cross(r, 1) if policy == 'single' else self._cross(r, p.exactly or r.integers(2, p.max_stems + 1)) if policy == 'cross' else self._coherent(r, policy)
+        parts = (self._cross(r, 1) if policy == 'single'
+                 else self._cross(r, p.exactly or r.integers(2, p.max_stems + 1)) if policy == 'cross'
+                 else self._coherent(r, policy))
         plan = Plan(parts, self.n, policy, level_db=float(r.uniform(-p.level_db, p.level_db)), seed=seed)
         if r.random() < p.limiter: plan.limiter_db = float(r.uniform(1, 10))
         if r.random() < p.noise: plan.noise_db = float(r.uniform(-50, -18))

@@ -60,7 +60,8 @@ class Analysis:
     def table(self)->'pd.DataFrame':
         "One row per instrument, most probable first"
         import pandas as pd
-        rows = [dict(instrument=k, presence=self.presence[i], present=bool(self.present[i]), level_lu=self.level_lu[i], level_std_lu=self.level_std_lu[i], **self.descriptors.get(k, {})) for i, k in enumerate(self.instruments)]
+        rows = [dict(instrument=k, presence=self.presence[i], present=bool(self.present[i]), level_lu=self.level_lu[i],
+                     level_std_lu=self.level_std_lu[i], **self.descriptors.get(k, {})) for i, k in enumerate(self.instruments)]
         return pd.DataFrame(rows).sort_values('presence', ascending=False, ignore_index=True)
 
     def _events(self, min_s=.1, gap_s=.15)->list:
@@ -68,7 +69,8 @@ class Analysis:
         step = self.times_s[1] - self.times_s[0] if len(self.times_s) > 1 else self.duration_s or 1.
         ends = [*np.minimum(self.times_s[:-1] + step/2, self.duration_s), self.duration_s]  # what plays in the last frame plays to the end
         return [(k, max(0., float(self.times_s[a] - step/2)), float(ends[b - 1]), float(self.activity[i, a:b].mean()))
-                for i, k in enumerate(self.instruments) for a, b in hysteresis(self.activity[i], *self.thresholds, min_frames=max(1, round(min_s/step)), gap_frames=round(gap_s/step))]
+                for i, k in enumerate(self.instruments)
+                for a, b in hysteresis(self.activity[i], *self.thresholds, min_frames=max(1, round(min_s/step)), gap_frames=round(gap_s/step))]
 
     def events(self, min_s:float=.1, gap_s:float=.15)->'pd.DataFrame':
         "When each instrument plays: start, end and confidence (mean activity) of each event"
@@ -78,11 +80,13 @@ class Analysis:
     def to_dict(self)->dict:
         "The JSON form; undefined numbers are None"
         events = self._events()
-        each = [dict(name=k, presence=round(float(self.presence[i]), 4), present=bool(self.present[i]), level_lu=_rounded(self.level_lu[i]), level_std_lu=_rounded(self.level_std_lu[i]),
+        each = [dict(name=k, presence=round(float(self.presence[i]), 4), present=bool(self.present[i]),
+                     level_lu=_rounded(self.level_lu[i]), level_std_lu=_rounded(self.level_std_lu[i]),
                      events=[dict(start_s=round(a, 3), end_s=round(b, 3), confidence=round(c, 3)) for name, a, b, c in events if name == k],
                      timbre=[round(float(v), 5) for v in self.timbre[k]] if k in self.timbre else None,
                      descriptors={n: _rounded(v, 4) for n, v in self.descriptors.get(k, {}).items()}) for i, k in enumerate(self.instruments)]
-        return jsonable(dict(file=plain_name(self.file), duration_s=round(self.duration_s, 4), sample_rate=self.sample_rate, model=self.model, instruments=each))
+        return jsonable(dict(file=plain_name(self.file), duration_s=round(self.duration_s, 4), sample_rate=self.sample_rate,
+                             model=self.model, instruments=each))
 
     def to_json(self, indent=None)->str: return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
 
@@ -150,7 +154,8 @@ def stored_result(
     "The result that is there already, if it is of this file as it is now, of this model and of these instruments"
     try:
         d = json.loads(target.read_text(encoding='utf-8'))
-        same = all(d[k] == v for k, v in file_state(path).items()) and d['model']['sha256'] == model and (instruments is None or [i['name'] for i in d['instruments']] == list(instruments))
+        same = (all(d[k] == v for k, v in file_state(path).items()) and d['model']['sha256'] == model
+                and (instruments is None or [i['name'] for i in d['instruments']] == list(instruments)))
         return d if same else None
     except (OSError, ValueError, KeyError, TypeError): return None
 
@@ -231,7 +236,8 @@ class Reader:
         self._keep = [self.all_instruments.index(k) for k in self.instruments]
         self.window = int(round(self.meta.get('seconds', 3.)*SAMPLE_RATE))
         for what in ('scale', 'offset'):
-            if len(v := self.meta.get('calibration', {}).get(what, self.all_instruments)) != len(self.all_instruments): raise WeightsError(f"The calibration of model {name!r} has {len(v)} numbers as {what} for {len(self.all_instruments)} instruments.")
+            if len(v := self.meta.get('calibration', {}).get(what, self.all_instruments)) != len(self.all_instruments):
+                raise WeightsError(f"The calibration of model {name!r} has {len(v)} numbers as {what} for {len(self.all_instruments)} instruments.")
 
     def predict(self,
         x:np.ndarray, # (B, n) float32, n = `window`
@@ -324,8 +330,8 @@ class Reader:
         if_present = level
         level, sd = np.where(present, level, np.nan), np.where(present, sd, np.nan)
         cut = self.meta.get('activity_thresholds', (.5, .3))
-        return Analysis(str(file), duration_s, sample_rate, self.instruments, presence, present, level, sd, activity, times, TimbreTable(timbre, dict(self.regions)),
-                        descriptors, dict(name=self.name, sha256=self.sha256), tuple(cut), if_present, sound)
+        return Analysis(str(file), duration_s, sample_rate, self.instruments, presence, present, level, sd, activity, times,
+            TimbreTable(timbre, dict(self.regions)), descriptors, dict(name=self.name, sha256=self.sha256), tuple(cut), if_present, sound)
 
     def _curves(self, results, duration_s):
         "The windows' activity laid on one time axis, averaged where they overlap"
@@ -364,7 +370,8 @@ class Reader:
         return self._join(list(self.windows([y], self._hop(len(y)/SAMPLE_RATE, hop_s))), name, len(y)/SAMPLE_RATE, sample_rate)
 
     def _hop(self, duration_s, hop_s):
-        if hop_s is not None and not 0 < hop_s*SAMPLE_RATE <= self.window: raise ParameterError(f"hop_s = {hop_s} is not allowed; it must be above 0 and at most {self.window/SAMPLE_RATE} s.")
+        if hop_s is not None and not 0 < hop_s*SAMPLE_RATE <= self.window:
+            raise ParameterError(f"hop_s = {hop_s} is not allowed; it must be above 0 and at most {self.window/SAMPLE_RATE} s.")
         return int(round(hop_s*SAMPLE_RATE)) if hop_s is not None else self.window//2 if duration_s <= 30 else self.window
 
     def embed(self,
@@ -374,7 +381,8 @@ class Reader:
     )->np.ndarray:             # (D,) of unit length; cosines compare two of the same instrument, or two of whole sounds
         "The timbre embedding of a sound"
         y = to_working(waveform, sample_rate, 'the sound'); y = y - y.mean(dtype=np.float64, keepdims=True).astype(np.float32) if len(y) else y
-        if instrument is None and (loud := np.flatnonzero(np.abs(y) > 1e-3*np.abs(y).max(initial=0.))).size:  # the sound is compared: not the silence around it, not how loud somebody saved it
+        # the sound is compared: not the silence around it, not how loud somebody saved it
+        if instrument is None and (loud := np.flatnonzero(np.abs(y) > 1e-3*np.abs(y).max(initial=0.))).size:
             y = y[loud[0]:loud[-1] + 1]; y = y*np.float32(.1/np.sqrt(np.mean(y**2)))
             if len(y) < self.window: y = np.resize(y, self.window)  # again and again
         a = self.analyze_array(y, SAMPLE_RATE)
@@ -388,8 +396,9 @@ class Reader:
     )->Iterator[dict]:
         "Live analysis: for each window that is complete, its start and end in s, presence, level_lu and activity. Latency: one window (3 s) at the start, then `hop_s`"
         for r in self.windows(resampled(blocks, sample_rate, 'stream'), int(hop_s*SAMPLE_RATE), batch=1):
-            yield dict(start_s=r['start']/SAMPLE_RATE, end_s=(r['start'] + self.window)/SAMPLE_RATE, presence=dict(zip(self.instruments, r['presence'].tolist())),
-                       level_lu=dict(zip(self.instruments, r.get('level', np.full(len(self.instruments), np.nan)).tolist())), activity=r['activity'])
+            yield dict(start_s=r['start']/SAMPLE_RATE, end_s=(r['start'] + self.window)/SAMPLE_RATE,
+                presence=dict(zip(self.instruments, r['presence'].tolist())),
+                level_lu=dict(zip(self.instruments, r.get('level', np.full(len(self.instruments), np.nan)).tolist())), activity=r['activity'])
 
     def analyze_many(self,
         paths:Iterable,          # audio files

@@ -34,7 +34,8 @@ def moves_of(
     step:float=.5,   # how far, in standard deviations of the instrument's sounds in the index
 )->dict:             # region → signed step
     "The moves that words ask for"
-    if not 0 < step < math.inf: raise ParameterError(f"step = {step} is not allowed; it must be above 0. The opposite of a word has a word of its own: {', '.join(WORDS)}.")
+    if not 0 < step < math.inf:
+        raise ParameterError(f"step = {step} is not allowed; it must be above 0. The opposite of a word has a word of its own: {', '.join(WORDS)}.")
     moves = {}
     for w in [words] if isinstance(words, str) else words:
         region, sign = WORDS[one_of(w, WORDS, 'word')]
@@ -62,7 +63,9 @@ def _content(d:dict)->str:
     "sha256 of the file an analysis is of"
     if d.get('content'): return d['content']
     try: return sha256_of(d['file'])
-    except OSError as e: raise DataError(f"{d['file']!r} cannot be read for its hash ({e.strerror}); pass the analysis with its 'content', or keep the file where it was.") from None
+    except OSError as e:
+        raise DataError(f"{d['file']!r} cannot be read for its hash ({e.strerror}); "
+                        "pass the analysis with its 'content', or keep the file where it was.") from None
 
 def tag_words(tags)->list:
     "A recording's tags, each once, without the spaces around them"
@@ -73,9 +76,11 @@ def rows_of(
 )->list:      # one dict per instrument that has a timbre
     "The rows of the index for one recording"
     d = _as_dict(analysis)
-    about = dict(file=plain_name(os.path.abspath(d['file'])), content=_content(d), duration_s=d['duration_s'], model=d['model'].get('sha256', ''), tags=tag_words(d.get('tags')))
-    return [dict(about, instrument=i['name'], vector=np.asarray(i['timbre'], np.float32), presence=i['presence'], present=bool(i.get('present', True)), level_lu=i['level_lu'],
-                 **{n: i['descriptors'].get(n) for n in DESCRIPTORS}, **{f'{r}_score': None if math.isnan(v) else v for r, v in region_scores(i['descriptors']).items()})
+    about = dict(file=plain_name(os.path.abspath(d['file'])), content=_content(d), duration_s=d['duration_s'], model=d['model'].get('sha256', ''),
+                 tags=tag_words(d.get('tags')))
+    return [dict(about, instrument=i['name'], vector=np.asarray(i['timbre'], np.float32), presence=i['presence'],
+                 present=bool(i.get('present', True)), level_lu=i['level_lu'], **{n: i['descriptors'].get(n) for n in DESCRIPTORS},
+                 **{f'{r}_score': None if math.isnan(v) else v for r, v in region_scores(i['descriptors']).items()})
             for i in d['instruments'] if i.get('timbre') is not None]
 
 # %% ../nbs/51_search.ipynb #a9053e61
@@ -89,14 +94,17 @@ def _told(method):
             why = getattr(e, 'strerror', None) or str(e).splitlines()[0].split(', /')[0]
             full = re.search('No space left on device|Read-only file system|Permission denied|quota', str(e))
             if full: raise DataError(f"The index {self.path!r} cannot be written ({full[0]}).") from e
-            raise DataError(f"The index {self.path!r} cannot be read ({why}). If its files are damaged, delete {self.path}/timbre.lance and call `instrument-mtl index` again: its results are kept beside it and are not computed again.") from e
+            raise DataError(f"The index {self.path!r} cannot be read ({why}). "
+                            f"If its files are damaged, delete {self.path}/timbre.lance and call `instrument-mtl index` again: "
+                            "its results are kept beside it and are not computed again.") from e
     return run
 
 def _sql(text)->str: return "'" + str(text).replace("'", "''") + "'"
 def _sql_in(column, values)->str: return f"{column} IN ({', '.join(map(_sql, values))})"
 
 NUMBERS = ['presence', 'level_lu', 'duration_s', *(f'{r}_score' for r in SIGNS), *DESCRIPTORS] # of a row, in the order in which they are packed
-CELL = 4096 # rows in a cell of the inverted file: large enough that `optimize` leaves it alone, small enough to be looked through in a fraction of a millisecond
+# rows in a cell of the inverted file: large enough that `optimize` leaves it alone, small enough to be looked through in a fraction of a millisecond
+CELL = 4096
 ALL = 65_536 # cells: more than there are
 PASSES = {'>': np.greater, '<': np.less, '>=': np.greater_equal, '<=': np.less_equal}
 
@@ -114,7 +122,8 @@ class TimbreIndex:
         from datetime import timedelta
         self.path, self.ann_above, self.nprobes, self.refine = str(path), ann_above, nprobes, refine
         self.local = '://' not in self.path
-        if self.local and not create and not Path(self.path).is_dir(): raise DataError(f"There is no index at {self.path!r}. Make one with: instrument-mtl index FOLDER --db {self.path}")
+        if self.local and not create and not Path(self.path).is_dir():
+            raise DataError(f"There is no index at {self.path!r}. Make one with: instrument-mtl index FOLDER --db {self.path}")
         if self.local and Path(self.path).is_file(): raise DataError(f"{self.path!r} is a file; an index is a folder.")
         self._known, self._spreads = set(), {}
         self.db = lancedb.connect(self.path, read_consistency_interval=timedelta(0))
@@ -142,8 +151,12 @@ class TimbreIndex:
 
     def _check(self, model, width):
         if model is not None and model != self.about['model']:
-            raise DataError(f"The vectors were made by model {model[:12] or 'without a file'}, those in {self.path!r} by {self.about['model'][:12] or 'a model without a file'}; they cannot be compared. Use that model, or make a new index.")
-        if width != self.about['width']: raise DataError(f"The vector has {width} numbers, those in {self.path!r} have {self.about['width']}; it comes from another model, or it is that of a whole sound (`embed` without an instrument).")
+            raise DataError(f"The vectors were made by model {model[:12] or 'without a file'}, "
+                            f"those in {self.path!r} by {self.about['model'][:12] or 'a model without a file'}; they cannot be compared. "
+                            "Use that model, or make a new index.")
+        if width != self.about['width']:
+            raise DataError(f"The vector has {width} numbers, those in {self.path!r} have {self.about['width']}; "
+                            "it comes from another model, or it is that of a whole sound (`embed` without an instrument).")
 
     # ---- writing
     @contextmanager
@@ -159,14 +172,16 @@ class TimbreIndex:
     def _schema(self, width, about):
         import pyarrow as pa
         text, asked = ['file', 'content', 'instrument', 'model'], ['presence', 'level_lu', *(f'{r}_score' for r in SIGNS)]
-        return pa.schema([*((n, pa.string()) for n in text), ('vector', pa.list_(pa.float32(), width)), ('numbers', pa.binary(4*len(NUMBERS))), ('present', pa.bool_()), ('tags', pa.list_(pa.string())), *((n, pa.float32()) for n in asked)],
+        return pa.schema([*((n, pa.string()) for n in text), ('vector', pa.list_(pa.float32(), width)), ('numbers', pa.binary(4*len(NUMBERS))),
+                          ('present', pa.bool_()), ('tags', pa.list_(pa.string())), *((n, pa.float32()) for n in asked)],
                          metadata={b'instrument_mtl': json.dumps(dict(about, numbers=NUMBERS)).encode()})
 
     def _create(self, about):
         "The empty table, with an index on each column that a query always asks"
         from lancedb.index import BTree, Bitmap, LabelList
         self._table = self.db.create_table('timbre', schema=self._schema(about['width'], about), exist_ok=True)
-        for column, kind in (('content', BTree()), ('file', BTree()), ('instrument', Bitmap()), ('present', Bitmap()), ('tags', LabelList())): self.table.create_index(column, config=kind)
+        for column, kind in (('content', BTree()), ('file', BTree()), ('instrument', Bitmap()), ('present', Bitmap()), ('tags', LabelList())):
+            self.table.create_index(column, config=kind)
 
     @property
     def _columns(self)->list:
@@ -198,11 +213,14 @@ class TimbreIndex:
     def _add(self, rows, about):
         import pyarrow as pa
         for r in rows:
-            if r['model'] != about['model'] or len(r['vector']) != about['width']: raise DataError("The analyses come from different models; add those of one model.")
+            if r['model'] != about['model'] or len(r['vector']) != about['width']:
+                raise DataError("The analyses come from different models; add those of one model.")
             if not np.isfinite(r['vector']).all(): raise DataError(f"The {r['instrument']} vector of {r['file']!r} holds numbers that are not finite.")
         with self._writing():
             if self.table is None:
-                if not about['regions']: raise DataError("The first analysis of an index must name the regions of its vectors: pass an `Analysis`, or its dict with 'regions'.")
+                if not about['regions']:
+                    raise DataError("The first analysis of an index must name the regions of its vectors: "
+                                    "pass an `Analysis`, or its dict with 'regions'.")
                 self._create(about)
             self.__dict__.pop('about', None)
             self._check(about['model'], about['width'])
@@ -215,7 +233,9 @@ class TimbreIndex:
             there = {(o['content'], o['instrument']) for o in self._rows(_sql_in('content', contents), ['content', 'instrument']).to_pylist()}
             new = [r for r in rows if (r['content'], r['instrument']) not in there]
             numbers = lambda r: np.array([math.nan if r.get(n) is None else r[n] for n in self.about.get('numbers', ())], np.float32).tobytes()
-            if new: self.table.add(pa.Table.from_pylist([dict(r, tags=r['tags'] or had.get(r['file']), numbers=numbers(r)) for r in new], schema=self.table.schema))
+            if new:
+                self.table.add(pa.Table.from_pylist([dict(r, tags=r['tags'] or had.get(r['file']), numbers=numbers(r)) for r in new],
+                                                    schema=self.table.schema))
             for file, content in stale: self.table.delete(f'file = {_sql(file)} AND content = {_sql(content)}')
         return len(new)
 
@@ -238,7 +258,9 @@ class TimbreIndex:
 
     def _tagged(self):
         "Refuse an index whose rows have no tags"
-        if self.table is not None and 'tags' not in self.table.schema.names: raise DataError(f"The index {self.path!r} was made by an earlier version and knows no tags; delete {self.path}/timbre.lance and call `instrument-mtl index` again: its results are kept.")
+        if self.table is not None and 'tags' not in self.table.schema.names:
+            raise DataError(f"The index {self.path!r} was made by an earlier version and knows no tags; "
+                            f"delete {self.path}/timbre.lance and call `instrument-mtl index` again: its results are kept.")
 
     @_told
     def tag(self,
@@ -273,7 +295,9 @@ class TimbreIndex:
             grown = n >= 2*int(m[1]) if (m := re.fullmatch(r'cells_of_(\d+)', name or '')) else n >= self.ann_above
             if grown:
                 self.table.optimize()  # first: what it merges afterwards would not be what was built
-                self.table.create_index('vector', config=IvfFlat(distance_type='cosine', target_partition_size=max(1, -(-n//cells) if cells else CELL)), name=f'cells_of_{n}', replace=True)
+                self.table.create_index('vector',
+                    config=IvfFlat(distance_type='cosine', target_partition_size=max(1, -(-n//cells) if cells else CELL)),
+                    name=f'cells_of_{n}', replace=True)
             self._drop_old_cells()
             self.table.optimize()
         return self
@@ -307,7 +331,8 @@ class TimbreIndex:
         if self.table is None: return None
         name = plain_name(name)
         files = _sql_in('file', sorted({name, plain_name(os.path.abspath(name))}))
-        where = f"instrument = {_sql(instrument)} AND " + (f"({files} OR starts_with(content, {_sql(name)}))" if len(name) >= 8 and set(name) <= set('0123456789abcdef') else files)
+        where = f"instrument = {_sql(instrument)} AND " + (
+            f"({files} OR starts_with(content, {_sql(name)}))" if len(name) >= 8 and set(name) <= set('0123456789abcdef') else files)
         found = self._rows(where, [*self._columns, 'instrument', 'model', 'present'], 1).to_pylist()
         if not found: return None
         numbers = found[0].pop('numbers', b'')
@@ -317,13 +342,15 @@ class TimbreIndex:
     @_told
     def instruments(self)->list:
         "The instruments that are in the index"
-        return sorted(set(self.table.search().select(['instrument']).limit(max(1, len(self))).to_arrow()['instrument'].to_pylist())) if self.table is not None else []
+        return (sorted(set(self.table.search().select(['instrument']).limit(max(1, len(self))).to_arrow()['instrument'].to_pylist()))
+                if self.table is not None else [])
 
     def _query(self, query, instrument, analyzer)->dict:
         "The row that a query stands for"
         if isinstance(query, (np.ndarray, torch.Tensor, list)):
             v = np.asarray(query, np.float32)
-            if v.ndim != 1 or not np.isfinite(v).all() or not v.any(): raise DataError(f"A query vector must be one row of finite numbers that are not all zero; this one has shape {v.shape}.")
+            if v.ndim != 1 or not np.isfinite(v).all() or not v.any():
+                raise DataError(f"A query vector must be one row of finite numbers that are not all zero; this one has shape {v.shape}.")
             self._check(None, len(v))
             return dict(vector=v, content=None)
         if isinstance(query, (str, os.PathLike)):
@@ -337,7 +364,8 @@ class TimbreIndex:
         d = _as_dict(query)
         if not d.get('content') and not Path(d['file']).is_file(): d = dict(d, content='-')  # a sound in memory
         rows = {r['instrument']: r for r in rows_of(d)}
-        if instrument not in rows: raise DataError(f"{d['file']!r} has no timbre for {instrument!r}" + (f"; it has {', '.join(rows)}." if rows else ': it is silent.'))
+        if instrument not in rows:
+            raise DataError(f"{d['file']!r} has no timbre for {instrument!r}" + (f"; it has {', '.join(rows)}." if rows else ': it is silent.'))
         self._check(rows[instrument]['model'], len(rows[instrument]['vector']))
         return rows[instrument]
 
@@ -355,7 +383,8 @@ class TimbreIndex:
         "Refuse an instrument that has no row"
         self.about  # an empty index says so
         if instrument in self._known: return
-        if not len(self._rows(f"instrument = {_sql(instrument)}", ['instrument'], 1)): one_of(instrument, self.instruments, 'instrument')  # asks the bitmap; listing all instruments reads every row
+        if not len(self._rows(f"instrument = {_sql(instrument)}", ['instrument'], 1)):
+            one_of(instrument, self.instruments, 'instrument')   # asks the bitmap; listing all instruments reads every row
         self._known.add(instrument)
 
     @_told
@@ -372,8 +401,10 @@ class TimbreIndex:
     )->pd.DataFrame:                # nearest first: file, similarity (cosine), presence, level_lu, duration_s, the change of each moved region, descriptors
         "Recordings in which an instrument sounds alike, or alike but for some moves"
         if top < 1: raise ParameterError(f"top = {top} is not allowed; it must be 1 or more.")
-        if min_presence is not None and not 0 <= min_presence <= 1: raise ParameterError(f"min_presence = {min_presence} is not allowed; it is a probability, 0 … 1.")
-        if level_lu is not None and None not in level_lu and level_lu[0] > level_lu[1]: raise ParameterError(f"The lowest level, {level_lu[0]:g} LU, is above the highest, {level_lu[1]:g} LU.")
+        if min_presence is not None and not 0 <= min_presence <= 1:
+            raise ParameterError(f"min_presence = {min_presence} is not allowed; it is a probability, 0 … 1.")
+        if level_lu is not None and None not in level_lu and level_lu[0] > level_lu[1]:
+            raise ParameterError(f"The lowest level, {level_lu[0]:g} LU, is above the highest, {level_lu[1]:g} LU.")
         self.check_instrument(instrument)
         q = self._query(query, instrument, analyzer)
         limits = [('presence', '>=', min_presence), *(('level_lu', sign, value) for value, sign in zip(level_lu or (), ('>=', '<=')))]
@@ -413,7 +444,9 @@ class TimbreIndex:
         "The limit that a candidate's score lies beyond the query's"
         have = q.get(f'{region}_score')
         if step == 0 or not math.isfinite(step): raise ParameterError(f"A move of {step} in {region!r} is not allowed; give a number above or below 0.")
-        if have is None: raise DataError(f"The query has no {region} to move from: a bare vector has no descriptors, and neither has an instrument that is absent. Ask with a recording in which it plays.")
+        if have is None:
+            raise DataError(f"The query has no {region} to move from: a bare vector has no descriptors, "
+                            "and neither has an instrument that is absent. Ask with a recording in which it plays.")
         return f'{region}_score', '>' if step > 0 else '<', have + step*self._spread(instrument, region)
 
     def _result(self, found, q, v, moves)->pd.DataFrame:
@@ -421,7 +454,8 @@ class TimbreIndex:
         kept = v != 0
         found['similarity'] = (x[:, kept]@v[kept])/np.maximum(np.linalg.norm(x[:, kept], axis=1)*np.linalg.norm(v), 1e-12)
         for r in moves: found[f'{r}_change'] = found[f'{r}_score'] - q[f'{r}_score']
-        return found[['file', 'similarity', 'presence', 'level_lu', 'duration_s', *(f'{r}_change' for r in moves), *DESCRIPTORS, 'content']].sort_values('similarity', ascending=False, ignore_index=True, kind='stable')
+        return found[['file', 'similarity', 'presence', 'level_lu', 'duration_s', *(f'{r}_change' for r in moves), *DESCRIPTORS,
+                      'content']].sort_values('similarity', ascending=False, ignore_index=True, kind='stable')
 
 # %% ../nbs/51_search.ipynb #ce360dff
 def search_arguments(c):
@@ -453,5 +487,7 @@ def search_command(args)->int:
         from instrument_mtl.core import jsonable
         for row in found.to_dict('records'): print(json.dumps(jsonable(row), ensure_ascii=False, allow_nan=False))
     elif not len(found): print('Nothing in the index fits.', file=sys.stderr)
-    else: print(found[[c for c in found if c in ('file', 'similarity', 'presence', 'level_lu', 'duration_s') or c.endswith('_change')]].round(3).to_string(index=False))
+    else:
+        print(found[[c for c in found if c in ('file', 'similarity', 'presence', 'level_lu', 'duration_s')
+                     or c.endswith('_change')]].round(3).to_string(index=False))
     return 0

@@ -50,7 +50,8 @@ class MixDescriptors(Task):
         return torch.where(ok, y, torch.zeros_like(y)), ok
     def loss(self, pred, target, mask): return masked_mean(F.smooth_l1_loss(pred, target, reduction='none'), mask)
     def metrics(self, pred, target, mask, instruments):
-        r2 = {n: 1 - ((target - pred)[mask[:, i], i]**2).sum()/max(((target - target.mean(0))[mask[:, i], i]**2).sum(), 1e-9) for i, n in enumerate(DESCRIPTORS)}
+        r2 = {n: 1 - ((target - pred)[mask[:, i], i]**2).sum()/max(((target - target.mean(0))[mask[:, i], i]**2).sum(), 1e-9)
+              for i, n in enumerate(DESCRIPTORS)}
         return pd.DataFrame([dict(instrument='mix', **r2)]).set_index('instrument')
 
 MEL_BANDS = 24
@@ -118,8 +119,8 @@ def unlabelled_mix(
     B, K = len(audio), len(instruments)
     nan, none = audio.new_full((B, K), float('nan')), torch.zeros(B, K, dtype=torch.bool, device=audio.device)
     frames, blocks = -(-audio.shape[-1]//ACTIVITY_HOP), max(1, (audio.shape[-1] - 6400)//1600 + 1)
-    return Mix(audio, none.float(), none, nan, nan, nan, audio.new_zeros(B, K, frames), audio.new_full((B, K, blocks), float('nan')), audio.new_full((B,), float('nan')),
-               list(instruments), audio[:0], torch.full((B, K), -1, device=audio.device))
+    return Mix(audio, none.float(), none, nan, nan, nan, audio.new_zeros(B, K, frames), audio.new_full((B, K, blocks), float('nan')),
+               audio.new_full((B,), float('nan')), list(instruments), audio[:0], torch.full((B, K), -1, device=audio.device))
 
 class FolderLoader:
     "Windows of any recordings below a folder, `(audio, to_targets(unlabelled mix))`; a `MixLoader` for music that nobody labelled"
@@ -142,7 +143,8 @@ class FolderLoader:
         return str(path), float(r.uniform(0, max(0., length - self.seconds)))
     def create_batch(self, items):
         n = int(self.seconds*SAMPLE_RATE)
-        return torch.from_numpy(np.stack([np.resize(x, n) if 0 < len(x) < n else np.pad(x[:n], (0, n - len(x[:n]))) for x in (load_audio(p, s, self.seconds) for p, s in items)]))
+        return torch.from_numpy(np.stack([np.resize(x, n) if 0 < len(x) < n else np.pad(x[:n], (0, n - len(x[:n])))
+                                          for x in (load_audio(p, s, self.seconds) for p, s in items)]))
     def _mix(self, x): return x, self.to_targets(unlabelled_mix(x, self.instruments))
 
 def without_signals(model:MultiTaskModel)->MultiTaskModel:

@@ -48,8 +48,11 @@ def source_table()->pd.DataFrame:
     return pd.DataFrame([{c: getattr(s, c) for c in columns} for s in sources().values()])
 
 # %% ../nbs/02_sources.ipynb #4b5faa6d
-_install = dict(apt='This source is a Debian package; on Debian or Ubuntu `apt-get` is part of the system, elsewhere choose a tier or dataset that needs pip only.',
-    npm='Install Node.js with npm (Debian: apt-get install npm).', git='Install git (Debian: apt-get install git).', pip='Install pip into this Python (python -m ensurepip).')
+_install = dict(
+    apt='This source is a Debian package; on Debian or Ubuntu `apt-get` is part of the system, '
+        'elsewhere choose a tier or dataset that needs pip only.',
+    npm='Install Node.js with npm (Debian: apt-get install npm).', git='Install git (Debian: apt-get install git).',
+    pip='Install pip into this Python (python -m ensurepip).')
 _install['dpkg-deb'] = _install['apt']
 
 def _run(
@@ -66,8 +69,12 @@ def _run(
         raise FetchError(f"{' '.join(map(str, command[:3]))} … {command[-1]} failed (status {done.returncode}): {said} {hint}".strip())
 
 # %% ../nbs/02_sources.ipynb #0564866a
-def _pip(s, version, folder): _run([sys.executable, '-m', 'pip', 'download', '-q', '--no-deps', '--disable-pip-version-check', '-d', folder, f'{s.package}=={version}'], folder, 'pip')
-def _apt(s, version, folder): _run(['apt-get', 'download', '-q=2', f'{s.package}={version}'], folder, 'apt', hint='Run `apt-get update` once (as root) when the package lists are missing or old.')
+def _pip(s, version, folder):
+    _run([sys.executable, '-m', 'pip', 'download', '-q', '--no-deps', '--disable-pip-version-check', '-d', folder, f'{s.package}=={version}'],
+         folder, 'pip')
+def _apt(s, version, folder):
+    _run(['apt-get', 'download', '-q=2', f'{s.package}={version}'], folder, 'apt',
+         hint='Run `apt-get update` once (as root) when the package lists are missing or old.')
 def _npm(s, version, folder): _run(['npm', 'pack', '--silent', '--ignore-scripts', f'{s.package}@{version}'], folder, 'npm')
 
 CLIENTS = dict(pip=_pip, apt=_apt, npm=_npm)
@@ -78,7 +85,8 @@ def check_sha256(path, expected:str, what:str=''):
     got = sha256_of(path)
     if got == expected: return Path(path)
     Path(path).unlink()
-    raise FetchError(f"{what or Path(path).name} has sha256 {got}, but sources.yaml says {expected}. It was deleted and not used: fetch again; if the sum stays, the registry serves a different file.")
+    raise FetchError(f"{what or Path(path).name} has sha256 {got}, but sources.yaml says {expected}. It was deleted and not used: fetch again; "
+                     "if the sum stays, the registry serves a different file.")
 
 # %% ../nbs/02_sources.ipynb #420d551a
 def unpack(
@@ -136,7 +144,9 @@ def mirror_dir()->Path|None:
     env = os.environ.get('INSTRUMENT_MTL_MIRROR')
     if not env: return None
     path = Path(env).expanduser()
-    if not path.is_dir(): raise FetchError(f"INSTRUMENT_MTL_MIRROR names {env!r}, which is not a folder. Unset it, or name the folder that holds the mirrored recordings.")
+    if not path.is_dir():
+        raise FetchError(f"INSTRUMENT_MTL_MIRROR names {env!r}, which is not a folder. "
+                         "Unset it, or name the folder that holds the mirrored recordings.")
     return path
 
 def _from_mirror(s, folder, mirror):

@@ -59,7 +59,8 @@ def dataset_tags(dataset:str, folder:str)->TagSet:
     "A tagging set that the user has"
     from instrument_mtl.datasets import TaggingDataset, load_dataset
     ds = load_dataset(dataset, folder)
-    if not isinstance(ds, TaggingDataset): raise ParameterError(f"dataset {dataset!r} has stems, not tags. Tagging sets: mtat, msd, jamendo, jamendo_top50, openmic.")
+    if not isinstance(ds, TaggingDataset):
+        raise ParameterError(f"dataset {dataset!r} has stems, not tags. Tagging sets: mtat, msd, jamendo, jamendo_top50, openmic.")
     for problem in ds.problems[:20]: print('left out:', problem)
     paths, seconds = list(ds.index.path), ds.index.duration_s.to_numpy(float)
     split = ds.index.split.to_numpy(str)
@@ -98,7 +99,8 @@ class ChunkLoader:
         seed:int=0,
         device='cpu',
     ):
-        self.clips, self.which, self.n, self.bs, self.chunks, self.seed, self.epoch, self.device, self.n_inp = clips, clips.of(split), n, bs, chunks, seed, 0, torch.device(device), 1
+        self.clips, self.which, self.n, self.bs, self.chunks, self.seed, self.epoch, self.device, self.n_inp = (
+            clips, clips.of(split), n, bs, chunks, seed, 0, torch.device(device), 1)
         if not len(self.which): raise DataError(f"{clips.name} has no clip in the split {split!r}.")
         self.dataset = range(len(self.which)*max(1, chunks))
     def __len__(self): return math.ceil(len(self.dataset)/self.bs)
@@ -158,7 +160,8 @@ class PublishedRecipe(Callback):
         return [round(a*epochs/sum(p[0] for p in self.phases)) for a in at]
 
     def optimiser(self, kind, lr):
-        torch_form = dict(adam=partial(torch.optim.Adam, weight_decay=self.weight_decay), sgd=partial(torch.optim.SGD, momentum=.9, weight_decay=self.weight_decay, nesterov=True))
+        torch_form = dict(adam=partial(torch.optim.Adam, weight_decay=self.weight_decay),
+                          sgd=partial(torch.optim.SGD, momentum=.9, weight_decay=self.weight_decay, nesterov=True))
         return OptimWrapper([p for p in self.model.parameters() if p.requires_grad], torch_form[kind], lr=lr)
 
     def before_fit(self): self.best, self.state, self.phase, self.log = math.inf, None, -1, []
@@ -191,8 +194,11 @@ def tag_learner(
 )->Learner:
     "A fastai learner with the published recipe, in bfloat16 where the device has it; its `fit(epochs)` is the whole training"
     n = net.input_samples
-    dls = DataLoaders(ChunkLoader(clips, 'train', n, batch_size, 0, seed, device), ChunkLoader(clips, 'valid', n, batch_size, valid_chunks, device=device), device=device); dls.n_inp = 1
-    return Learner(dls, Logits(net).to(device), loss_func=tag_loss, cbs=[PublishedRecipe()] + [Bf16()]*native_bf16(device) + [FrozenNorms()]*frozen_norms, path=path)
+    dls = DataLoaders(ChunkLoader(clips, 'train', n, batch_size, 0, seed, device),
+                      ChunkLoader(clips, 'valid', n, batch_size, valid_chunks, device=device), device=device)
+    dls.n_inp = 1
+    return Learner(dls, Logits(net).to(device), loss_func=tag_loss,
+                   cbs=[PublishedRecipe()] + [Bf16()]*native_bf16(device) + [FrozenNorms()]*frozen_norms, path=path)
 
 # %% ../nbs/step0.ipynb #eb2432fe
 def tag_network(
@@ -204,7 +210,9 @@ def tag_network(
     one_of(init, ('frozen', 'finetune', 'scratch'), 'init')
     entry = BACKBONES[one_of(backbone, BACKBONES, 'backbone')]
     if init == 'scratch':
-        if entry.source: raise ParameterError(f"{backbone!r} names published weights; from scratch takes a network: {', '.join(n for n, e in BACKBONES.items() if not e.source)}.")
+        if entry.source:
+            raise ParameterError(f"{backbone!r} names published weights; from scratch takes a network: "
+                                 f"{', '.join(n for n, e in BACKBONES.items() if not e.source)}.")
         return NETWORKS[entry.network](n_tags=n_tags)
     net = load_backbone(backbone, 'pretrained')
     if init == 'frozen': net.requires_grad_(False)

@@ -84,7 +84,8 @@ class Presence(Task):
         for k, name in enumerate(instruments):
             y, p = target[mask[:, k], k], pred[mask[:, k], k]
             both = 0 < y.sum() < len(y)
-            rows.append(dict(instrument=name, roc_auc=roc_auc_score(y, p) if both else np.nan, ap=average_precision_score(y, p) if both else np.nan, ap_chance=y.mean() if len(y) else np.nan, n=len(y)))
+            rows.append(dict(instrument=name, roc_auc=roc_auc_score(y, p) if both else np.nan, ap=average_precision_score(y, p) if both else np.nan,
+                             ap_chance=y.mean() if len(y) else np.nan, n=len(y)))
         return pd.DataFrame(rows).set_index('instrument')
 
 # %% ../nbs/32_tasks.ipynb #3b947c35
@@ -107,7 +108,8 @@ class Level(Task):
             def forward(s, b):
                 y = s.out(F.gelu(s.hidden(b.z)))
                 measured = b.share_lu is not None and self.definition == 'loudness'
-                return torch.stack([(b.share_lu if measured else self.centre + self.scale*y[..., 0]) + s.offset, y[..., 1].clamp(-3, 2) + math.log(self.scale/2)], -1)
+                return torch.stack([(b.share_lu if measured else self.centre + self.scale*y[..., 0]) + s.offset,
+                                    y[..., 1].clamp(-3, 2) + math.log(self.scale/2)], -1)
         return Head()
     def target(self, mix): return _defined(dict(loudness=mix.level_lu, rms=mix.rms_db, gain=mix.gain_db)[self.definition])
     def loss(self, pred, target, mask):
@@ -120,8 +122,8 @@ class Level(Task):
             m = mask[:, k]; y, mean, sd = target[m, k], pred[m, k, 0], np.exp(pred[m, k, 1])
             if not m.any(): rows.append(dict(instrument=name, n=0)); continue
             e, e0 = y - mean, y - y.mean()
-            rows.append(dict(instrument=name, mae_lu=np.abs(e).mean(), rmse_lu=np.sqrt((e**2).mean()), mae_mean_lu=np.abs(y - np.median(y)).mean(), rmse_mean_lu=np.sqrt((e0**2).mean()),
-                             coverage_80=(np.abs(e) < 1.2816*sd).mean(), n=int(m.sum())))
+            rows.append(dict(instrument=name, mae_lu=np.abs(e).mean(), rmse_lu=np.sqrt((e**2).mean()), mae_mean_lu=np.abs(y - np.median(y)).mean(),
+                             rmse_mean_lu=np.sqrt((e0**2).mean()), coverage_80=(np.abs(e) < 1.2816*sd).mean(), n=int(m.sum())))
         return pd.DataFrame(rows).set_index('instrument')
 
 # %% ../nbs/32_tasks.ipynb #51cc7024
@@ -161,7 +163,9 @@ class Descriptors(Task):
     def __init__(self,
         names:list|None=None, # which; None: all
         regions='fixed',      # fixed | learned | none: which dimensions a descriptor reads; True and False mean fixed and none
-    ): self.names, self.regions = list(names or DESCRIPTORS), one_of({True: 'fixed', False: 'none'}.get(regions, regions), ('fixed', 'learned', 'none'), 'regions')
+    ):
+        self.names, self.regions = (list(names or DESCRIPTORS),
+                                    one_of({True: 'fixed', False: 'none'}.get(regions, regions), ('fixed', 'learned', 'none'), 'regions'))
     def head(self, regions, n_instruments, frame_width):
         if self.regions == 'learned': return _Read(LearnedRegions(n_instruments, regions, [DESCRIPTORS[n].region for n in self.names]))
         all_timbre = regions.mask(*regions.timbre)
@@ -207,7 +211,8 @@ class Activity(Task):
         for k, name in enumerate(instruments):
             m = mask[:, k]; y, p = target[:, k][m] >= .5, pred[:, k][m]
             f1 = lambda h: 2*(h & y).sum()/max(h.sum() + y.sum(), 1)
-            rows.append(dict(instrument=name, frame_f1=f1(p > 0), frame_f1_always_on=f1(np.ones_like(y)), frame_ap=average_precision_score(y, p) if 0 < y.sum() < len(y) else np.nan, share_active=y.mean()))
+            rows.append(dict(instrument=name, frame_f1=f1(p > 0), frame_f1_always_on=f1(np.ones_like(y)),
+                             frame_ap=average_precision_score(y, p) if 0 < y.sum() < len(y) else np.nan, share_active=y.mean()))
         return pd.DataFrame(rows).set_index('instrument')
 
 def at_frames(x:Tensor, frames:int)->Tensor:
@@ -246,7 +251,8 @@ class Share(Task):
             m = mask[:, k] & (target[:, k].max((-1, -2), initial=0) > 0)
             if not m.any(): rows.append(dict(instrument=name, n=0)); continue
             y, w = target[m, k]/255, weight[m]; p, usual = 1/(1 + np.exp(-pred[m, k])), np.average(y, axis=(0, 2), weights=w)[:, None]
-            rows.append(dict(instrument=name, share_error=np.average(np.abs(y - p), weights=w), share_error_usual=np.average(np.abs(y - usual), weights=w), n=int(m.sum())))
+            rows.append(dict(instrument=name, share_error=np.average(np.abs(y - p), weights=w),
+                             share_error_usual=np.average(np.abs(y - usual), weights=w), n=int(m.sum())))
         return pd.DataFrame(rows).set_index('instrument')
 
 # %% ../nbs/32_tasks.ipynb #3748053a
@@ -268,7 +274,8 @@ class Source(Task):
         for b, plan in enumerate(mix.plans or []):
             rel = relations([p.instrument for p in plan.parts], mix.instruments)
             for k in np.flatnonzero(((rel == 1).sum(0) == 1) & (rel != -1).all(0)):
-                if source := plan.parts[int(rel[:, k].argmax())].source: code[b, k], known[b, k] = crc32(source.encode()) % 2**24, True  # a whole number that float32 holds
+                if source := plan.parts[int(rel[:, k].argmax())].source:
+                    code[b, k], known[b, k] = crc32(source.encode()) % 2**24, True   # a whole number that float32 holds
         return code, known & (mix.level_lu > self.min_level_lu)
     def pairs(self, target, mask)->tuple[Tensor, Tensor]:
         "Which two different mixes can be compared, and which of them have the same source, (K, B, B)"
@@ -318,7 +325,8 @@ class MultiTaskModel(nn.Module):
         if tree: branch['hierarchy'] = tree = taxonomy_paths(instruments) if tree is True else tree
         paths = dict(hierarchy=[tree[k] for k in instruments]) if tree else {}
         self.branches = Branches(features.n_channels, features.n_clip, len(self.instruments), regions, **{**branch, **paths})
-        self.regions, self.hints, self.line = self.branches.regions, Hints(features, self.instruments), Line(features.n_channels + features.n_clip, len(self.instruments))
+        self.regions, self.hints, self.line = (self.branches.regions, Hints(features, self.instruments),
+                                               Line(features.n_channels + features.n_clip, len(self.instruments)))
         width = self.branches.att.shape[1]
         self.heads = nn.ModuleDict({t.name: t.head(self.regions, len(self.instruments), width) for t in tasks})
         self.config = dict(backbone=features.names, stride=features.stride, instruments=self.instruments, tasks=list(self.tasks), branch=branch)
@@ -373,20 +381,26 @@ def settled(model:MultiTaskModel)->MultiTaskModel:
     order = torch.cat([owner.argsort(stable=True), torch.arange(old.timbre_width, old.width, device=owner.device)])
     n = dict(zip(layer.names, torch.bincount(owner, minlength=len(layer.names)).tolist()))
     regions = Regions(layer.names[:-1], n, n['identity'], old.width - old.timbre_width)
-    new = MultiTaskModel(model.features, model.instruments, [Descriptors(task.names) if t is task else t for t in model.tasks.values()], regions, **model.config['branch']).to(owner.device)
+    new = MultiTaskModel(model.features, model.instruments, [Descriptors(task.names) if t is task else t for t in model.tasks.values()], regions,
+                         **model.config['branch']).to(owner.device)
     state = {k: v for k, v in model.state_dict().items() if not k.startswith('heads.descriptors.')}
     state |= {k: state[k][..., order] for k in ('branches.out_w', 'branches.out_b', 'branches.from_context') if k in state}
-    if new.branches.shares is not None: state |= {k: state[k][order[:old.timbre_width]] for k in [f'branches.reading.{len(new.branches.reading) - 1}.{w}' for w in ('weight', 'bias')]}
+    if new.branches.shares is not None:
+        state |= {k: state[k][order[:old.timbre_width]]
+                  for k in [f'branches.reading.{len(new.branches.reading) - 1}.{w}' for w in ('weight', 'bias')]}
     for name, head in model.heads.items():
         for at, m in head.named_modules():
-            if isinstance(m, PerInstrument) and m.weight.shape[1] == old.width and not isinstance(m, LearnedRegions): state[f'heads.{name}.{at}.weight'] = m.weight[:, order]
-    state |= {'heads.descriptors.layer.weight': layer.weight[:, order], 'heads.descriptors.layer.bias': layer.bias, 'heads.descriptors.layer.mask': new.heads['descriptors'].layer.mask}
+            if isinstance(m, PerInstrument) and m.weight.shape[1] == old.width and not isinstance(m, LearnedRegions):
+                state[f'heads.{name}.{at}.weight'] = m.weight[:, order]
+    state |= {'heads.descriptors.layer.weight': layer.weight[:, order], 'heads.descriptors.layer.bias': layer.bias,
+              'heads.descriptors.layer.mask': new.heads['descriptors'].layer.mask}
     new.load_state_dict(state)
     model.eval(); new.eval()
     probe = [torch.randn(2, *shape, device=owner.device) for shape in ((model.features.n_channels, 9), (model.features.n_clip,), (48, 9))]
     for name, y in model(probe).items():
         if not any(True for _ in model.heads[name].parameters()): continue  # reads regions as they are laid out, and the layout is new
-        if not torch.allclose(new(probe)[name], y, atol=1e-3): raise ParameterError(f"The head of {name!r} reads the representation in a way of its own; learned regions cannot be settled with it.")
+        if not torch.allclose(new(probe)[name], y, atol=1e-3):
+            raise ParameterError(f"The head of {name!r} reads the representation in a way of its own; learned regions cannot be settled with it.")
     return new
 
 # %% ../nbs/32_tasks.ipynb #05572971
@@ -422,18 +436,29 @@ def load_model(
         with safe_open(str(path), framework='pt') as f:
             head = f.metadata() or {}
             state = {k: f.get_tensor(k) for k in f.keys()}
-    except Exception as e: raise WeightsError(f"{str(path)!r} is not a safetensors file ({e}). Only safetensors are loaded, since other formats can run code.") from None
-    if 'tags' in head: raise WeightsError(f"{str(path)!r} is a tagging network, not a model of instruments; read it with load_backbone({head.get('network')!r}, path).")
+    except Exception as e:
+        raise WeightsError(f"{str(path)!r} is not a safetensors file ({e}). "
+                           "Only safetensors are loaded, since other formats can run code.") from None
+    if 'tags' in head:
+        raise WeightsError(f"{str(path)!r} is a tagging network, not a model of instruments; "
+                           f"read it with load_backbone({head.get('network')!r}, path).")
     if 'config' not in head: raise WeightsError(f"{str(path)!r} was not written by instrument_mtl: it has no model description.")
     c = json.loads(head['config'])
     sizes = c['region_sizes']
-    model = MultiTaskModel(Features(c['backbone'], stride=c['stride'], init=c['init']) if c['init'] == 'frozen' else _empty_features(c), c['instruments'],
-                           make_tasks(','.join(c['tasks']), **{n: _task_arguments(n, o) for n, o in c['task_options'].items()}), _regions_of(sizes), **c['branch'])
+    model = MultiTaskModel(
+        Features(c['backbone'], stride=c['stride'], init=c['init']) if c['init'] == 'frozen' else _empty_features(c), c['instruments'],
+        make_tasks(','.join(c['tasks']), **{n: _task_arguments(n, o) for n, o in c['task_options'].items()}),
+        _regions_of(sizes), **c['branch'])
     own = {k: v for k, v in model.state_dict().items() if k in trained_state(model)}
     missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-    if missing or extra: raise WeightsError(f"{str(path)!r} does not fit its description: {len(missing)} tensors missing ({', '.join(missing[:3])}), {len(extra)} left over ({', '.join(extra[:3])}). A model of another version of instrument_mtl has to be trained again.")
+    if missing or extra:
+        raise WeightsError(f"{str(path)!r} does not fit its description: {len(missing)} tensors missing ({', '.join(missing[:3])}), "
+                           f"{len(extra)} left over ({', '.join(extra[:3])}). "
+                           "A model of another version of instrument_mtl has to be trained again.")
     wrong = [k for k in own if own[k].shape != state[k].shape]
-    if wrong: raise WeightsError(f"{str(path)!r}: tensor {wrong[0]} has the shape {tuple(state[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}. It was written by another version, or is of another kind: train it again.")
+    if wrong:
+        raise WeightsError(f"{str(path)!r}: tensor {wrong[0]} has the shape {tuple(state[wrong[0]].shape)}, "
+                           f"expected {tuple(own[wrong[0]].shape)}. It was written by another version, or is of another kind: train it again.")
     model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
     return model.to(device).eval(), json.loads(head.get('meta', '{}'))
 

@@ -19,7 +19,8 @@ from .descriptors import DESCRIPTORS, REGIONS, Sound, describe, to_target
 from .remix import MixSampler, Plan, RemixPolicy, make_mixes, relations
 from .tasks import Descriptors, make_tasks, settled
 from .training import Evaluation, Run, evaluate, fit
-from .experiment import build, check_experiment, level_table, linear_probe, metrics_of, plot_descriptor_r2, plot_levels, plot_map, presence_table, with_interval
+from .experiment import (build, check_experiment, level_table, linear_probe, metrics_of, plot_descriptor_r2, plot_levels, plot_map,
+                                       presence_table, with_interval)
 
 # %% ../nbs/step3.ipynb #c721b25b
 @torch.no_grad()
@@ -32,7 +33,9 @@ def mix_descriptor_r2(
     def collect(dl):
         X, Y, M = [], [], []
         for x, y in dl:
-            X.append(to_target(describe(x, task.names), task.names).clamp(-5, 5).cpu()); Y.append(y['descriptors'][0].cpu()); M.append(y['descriptors'][1].cpu())
+            X.append(to_target(describe(x, task.names), task.names).clamp(-5, 5).cpu())
+            Y.append(y['descriptors'][0].cpu())
+            M.append(y['descriptors'][1].cpu())
         return torch.cat(X).numpy(), torch.cat(Y).numpy(), torch.cat(M).numpy()
     X, Y, M = collect(loader)
     Xf, Yf, Mf = (X, Y, M) if fit_loader is None else collect(fit_loader)
@@ -123,7 +126,8 @@ def leak_probes(
         def auc(y, p):
             each = [roc_auc_score(y[:, j], p[:, j]) for j in range(y.shape[1]) if 10 <= y[:, j].sum() <= len(y) - 10]
             return float(np.mean(each)) if each else np.nan
-        return dict(level_r2=of(level[:, None], np.isfinite(level), r_squared), others_auc=of(others.astype(float), np.ones(len(z), bool), auc), pitch_r2=of(pitch[:, None], np.isfinite(pitch), r_squared))
+        return dict(level_r2=of(level[:, None], np.isfinite(level), r_squared), others_auc=of(others.astype(float), np.ones(len(z), bool), auc),
+                    pitch_r2=of(pitch[:, None], np.isfinite(pitch), r_squared))
     rows = {name: probe(z[:, regions[name]]) for name in regions if z[:, regions[name]].shape[1]}
     rows['whole'] = probe(z)
     rows['chance'] = probe(z[np.random.default_rng(seed).permutation(len(z))])
@@ -261,7 +265,8 @@ def retrieval(
         at = np.flatnonzero(y) + 1
         aps.append((np.arange(1, len(at) + 1)/at).mean()); chance.append(y.mean())
         for k in ks: hits[k].append(y[:k].any())
-    return dict({f'recall@{k}': float(np.mean(v)) if v else np.nan for k, v in hits.items()}, map=float(np.mean(aps)) if aps else np.nan, share_wanted=float(np.mean(chance)) if aps else np.nan, queries=len(aps))
+    return dict({f'recall@{k}': float(np.mean(v)) if v else np.nan for k, v in hits.items()}, map=float(np.mean(aps)) if aps else np.nan,
+                share_wanted=float(np.mean(chance)) if aps else np.nan, queries=len(aps))
 
 def triplets(
     similarity:np.ndarray, # (N, N)
@@ -300,9 +305,14 @@ def note_agreement(
     each = {}
     for name, X in vectors.items():
         U = X/np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12); ways = {'': U@U.T, ', centred': cosine(X)}
-        each[name] = {f'{who}{how}': pd.DataFrame(triplets(S, notes.node, equal, differ), columns=['good', 'total']).groupby(notes.node.to_numpy()).sum() for how, S in ways.items() for who, differ in (('any source', None), ('other source', other))}
-    out = pd.DataFrame({name: {column: t.good.sum()/t.total.sum() if t.total.any() else np.nan for column, t in columns.items()} for name, columns in each.items()}).T
-    first = next(iter(each.values())); out.attrs.update(each=each, triplets=[int(first[w].total.sum()) for w in ('any source', 'other source')], instruments=[int((first[w].total > 0).sum()) for w in ('any source', 'other source')])
+        each[name] = {
+            f'{who}{how}': pd.DataFrame(triplets(S, notes.node, equal, differ), columns=['good', 'total']).groupby(notes.node.to_numpy()).sum()
+            for how, S in ways.items() for who, differ in (('any source', None), ('other source', other))}
+    out = pd.DataFrame({name: {column: t.good.sum()/t.total.sum() if t.total.any() else np.nan for column, t in columns.items()}
+                        for name, columns in each.items()}).T
+    first = next(iter(each.values()))
+    out.attrs.update(each=each, triplets=[int(first[w].total.sum()) for w in ('any source', 'other source')],
+                     instruments=[int((first[w].total > 0).sum()) for w in ('any source', 'other source')])
     return out
 
 def agreement_gap(
@@ -361,8 +371,10 @@ def observe(
         h = model.features(mix.audio); there = mix.presence > 0
         pitch, stem = np.full(tuple(there.shape), np.nan), np.full((*there.shape, 12), np.nan)
         if there.any(): pitch[there.cpu().numpy()], stem[there.cpu().numpy()] = stem_pitch(mix.stems[there]), describe(mix.stems[there], names).cpu().numpy()
-        add(frames=h.frames.cpu(), clip=h.clip.cpu(), bands=h.bands.cpu(), targets={t: tuple(v.cpu() for v in y) for t, y in model.targets(mix).items()}, presence=mix.presence.cpu().numpy(), level_lu=mix.level_lu.cpu().numpy(),
-            pitch=pitch, stem_mfcc=stem, backbone=torch.cat([h.frames.mean(-1), h.frames.std(-1), h.clip], 1).cpu().numpy(), mfcc=mfcc_statistics(mix.audio))
+        add(frames=h.frames.cpu(), clip=h.clip.cpu(), bands=h.bands.cpu(),
+            targets={t: tuple(v.cpu() for v in y) for t, y in model.targets(mix).items()}, presence=mix.presence.cpu().numpy(),
+            level_lu=mix.level_lu.cpu().numpy(), pitch=pitch, stem_mfcc=stem,
+            backbone=torch.cat([h.frames.mean(-1), h.frames.std(-1), h.clip], 1).cpu().numpy(), mfcc=mfcc_statistics(mix.audio))
     join = lambda k: torch.cat(out[k]) if torch.is_tensor(out[k][0]) else np.concatenate(out[k])
     targets = {t: tuple(torch.cat([y[t][j] for y in out['targets']]).numpy() for j in (0, 1)) for t in out['targets'][0]}
     return Observed(targets=targets, sources=single_sources(loader), **{k: join(k) for k in out if k != 'targets'})
@@ -392,7 +404,8 @@ def retrieval_table(
         q = seen.sources[seen.sources.k == k]; q = q[seen.level_lu[q.mix, k] > min_level_lu].reset_index(drop=True); i = q.mix.to_numpy()
         if len(q) < 10 or q.source.nunique() < 2: continue
         same = (q.stem_id.to_numpy()[:, None] == q.stem_id.to_numpy()[None]) & (np.abs(q.start.to_numpy()[:, None] - q.start.to_numpy()[None]) < 3*16000)
-        ways = {'backbone, whole mix': cosine(seen.backbone[i]), 'MFCC, whole mix': cosine(seen.mfcc[i]), 'random': cosine(np.random.default_rng(seed).normal(size=(len(i), 16))), 'MFCC of the isolated stem': cosine(seen.stem_mfcc[i, k])}
+        ways = {'backbone, whole mix': cosine(seen.backbone[i]), 'MFCC, whole mix': cosine(seen.mfcc[i]),
+                'random': cosine(np.random.default_rng(seed).normal(size=(len(i), 16))), 'MFCC of the isolated stem': cosine(seen.stem_mfcc[i, k])}
         if z is not None: ways = {'branch': region_cosine(z[i, k], regions), **ways}
         rows += [dict(instrument=name, by=way, **retrieval(S, q.source, same), sources=q.source.nunique()) for way, S in ways.items()]
     return pd.DataFrame(rows)
@@ -410,15 +423,21 @@ def disentanglement(
         q = seen.sources[seen.sources.k == k]; i = q.mix.to_numpy(int); i, stem = i[seen.level_lu[i, k] > -25], q.stem_id.to_numpy()[seen.level_lu[i, k] > -25]
         if len(i) < 40: continue
         S = pd.DataFrame({r: grouped_r2(z[i, k][:, regions[r]], y[i, k], m[i, k], stem, names) for r in regions.timbre if z[0, k, regions[r]].size})
-        own = {n: S.loc[n, DESCRIPTORS[n].region] for n in S.index if DESCRIPTORS[n].region in S}; other = {n: S.loc[n].drop(DESCRIPTORS[n].region).max() for n in own}
+        own = {n: S.loc[n, DESCRIPTORS[n].region] for n in S.index if DESCRIPTORS[n].region in S}
+        other = {n: S.loc[n].drop(DESCRIPTORS[n].region).max() for n in own}
         f = [names.index(v) for v in FACTORS.values()]; ok = m[i, k][:, f].all(1)
         row = dict(instrument=name, mixes=len(i), own_region=np.mean(list(own.values())), best_other_region=np.mean(list(other.values())))
         if ok.sum() >= 40:
             zz, yy = z[i, k][ok][:, :regions.timbre_width], y[i, k][ok][:, f]
             row |= dict(zip(('dci_disentanglement', 'dci_completeness'), dci(importances(zz, yy))), mig=mig(zz, yy))
         rows.append(row)
-        leaks.append(leak_probes(z[i, k], regions, seen.level_lu[i, k], np.delete(seen.presence[i], [j for j, o in enumerate(instruments) if relations([name], [o])[0, 0] or relations([o], [name])[0, 0]], 1), seen.pitch[i, k], stem))
-    pure = pd.DataFrame(rows, columns=['instrument', 'mixes', 'own_region', 'best_other_region', 'dci_disentanglement', 'dci_completeness', 'mig']).set_index('instrument')
+        leaks.append(leak_probes(
+            z[i, k], regions, seen.level_lu[i, k],
+            np.delete(seen.presence[i], [j for j, o in enumerate(instruments)
+                                         if relations([name], [o])[0, 0] or relations([o], [name])[0, 0]], 1),
+            seen.pitch[i, k], stem))
+    pure = pd.DataFrame(rows, columns=['instrument', 'mixes', 'own_region', 'best_other_region',
+                                       'dci_disentanglement', 'dci_completeness', 'mig']).set_index('instrument')
     return pure, pd.concat(leaks).groupby(level=0, sort=False).mean() if leaks else pd.DataFrame()
 
 # %% ../nbs/step3.ipynb #d2f98105
@@ -435,7 +454,9 @@ def plot_region_matrix(
     for r in M.columns:
         at = [i for i, n in enumerate(rows) if DESCRIPTORS[n].region == r]
         if at: ax.add_patch(plt.Rectangle((list(M.columns).index(r) - .5, at[0] - .5), 1, len(at), fill=False, ec='w', lw=1.5))
-    fig.colorbar(im, label='R² (two-fold ridge)'); ax.set_title(title or 'Which region holds which descriptor', fontsize=9); ax.set_xlabel('region that may be read')
+    fig.colorbar(im, label='R² (two-fold ridge)')
+    ax.set_title(title or 'Which region holds which descriptor', fontsize=9)
+    ax.set_xlabel('region that may be read')
     return fig
 
 def plot_region_tree(tree):
@@ -445,7 +466,8 @@ def plot_region_tree(tree):
     depth = {n: p.index(n) for p in tree.paths for n in p}; order = np.lexsort(M[::-1])
     fig, ax = plt.subplots(figsize=(8, .26*len(names) + 1.2), constrained_layout=True)
     ax.imshow(M[:, order], aspect='auto', cmap='Greys', vmin=0, vmax=1.4, interpolation='nearest')
-    ax.set_yticks(range(len(names)), [f"{'    '*depth[n]}{n} ({100*M[i].mean():.0f} %)" for i, n in enumerate(names)], fontsize=8, ha='left'); ax.tick_params(axis='y', pad=120)
+    ax.set_yticks(range(len(names)), [f"{'    '*depth[n]}{n} ({100*M[i].mean():.0f} %)" for i, n in enumerate(names)], fontsize=8, ha='left')
+    ax.tick_params(axis='y', pad=120)
     ax.set_xlabel('shared channels, sorted'); ax.set_title('Which shared channels each node of the taxonomy reads', fontsize=9)
     return fig
 
@@ -474,9 +496,13 @@ def plot_shares(
     there = sorted((k for k in range(len(K)) if mix.presence[b, k] and mix.level_lu[b, k].isfinite()), key=lambda k: -float(mix.level_lu[b, k]))[:most]
     whole = bands(mix.audio[b].cpu()); top = float(whole.max())
     fig, axes = plt.subplots(1 + len(there), 2, figsize=(9, 1.7*(1 + len(there))), sharex=True, sharey=True, constrained_layout=True, squeeze=False)
-    centres = mel_filterbank(bands.filters.shape[0], 1024, norm=False); centres = (centres*torch.linspace(0, SAMPLE_RATE/2, centres.shape[1])).sum(1)/centres.sum(1)
+    centres = mel_filterbank(bands.filters.shape[0], 1024, norm=False)
+    centres = (centres*torch.linspace(0, SAMPLE_RATE/2, centres.shape[1])).sum(1)/centres.sum(1)
     def draw(ax, picture, title):
-        im = ax.imshow(picture.detach(), origin='lower', aspect='auto', vmin=top - 50, vmax=top, cmap='magma', extent=(0, picture.shape[1]*bands.hop_s, -.5, len(centres) - .5)); ax.set_title(title, fontsize=9); return im
+        im = ax.imshow(picture.detach(), origin='lower', aspect='auto', vmin=top - 50, vmax=top, cmap='magma',
+                       extent=(0, picture.shape[1]*bands.hop_s, -.5, len(centres) - .5))
+        ax.set_title(title, fontsize=9)
+        return im
     draw(axes[0, 0], whole, 'the mix'); axes[0, 1].set_visible(False)
     for ax, k in zip(axes[1:], there):
         draw(ax[0], bands(mix.signals[mix.signal_at[b, k]].cpu()), f'{K[k]}, the stem')

@@ -26,7 +26,8 @@ from fastai.optimizer import Adam
 from fastai.torch_core import to_detach, to_float
 from safetensors.torch import save_file
 from safetensors import safe_open
-from .core import DataError, ParameterError, WeightsError, atomic_path, derive_seed, git_commit, home, jsonable, one_of, rng, runs_dir, set_seed, sha256_of, write_json, write_text
+from .core import (DataError, ParameterError, WeightsError, atomic_path, derive_seed, git_commit, home, jsonable, one_of, rng,
+                                 runs_dir, set_seed, sha256_of, write_json, write_text)
 from .branches import Branches, Features, Regions
 from .tasks import MultiTaskLoss, MultiTaskModel, is_multitask, latest_run, load_model, make_tasks, save_model, settled, trained_state
 from .loaders import MixLoader, mix_loaders
@@ -135,7 +136,8 @@ class LossWeights(Callback):
         loss.after_step((above/loss.scale.clamp(min=1e-6))[known].clamp(min=1e-6), known)
     def after_train(self): self.learn.loss_func.after_epoch()
     def after_epoch(self):
-        if self.learn.multi_task.log: self.learn.multi_task.log[-1] |= {f'weight_{n}': float(w) for n, w in zip(self.learn.loss_func.tasks, self.learn.loss_func.shares())}
+        if self.learn.multi_task.log:
+            self.learn.multi_task.log[-1] |= {f'weight_{n}': float(w) for n, w in zip(self.learn.loss_func.tasks, self.learn.loss_func.shares())}
 
 # %% ../nbs/33_training.ipynb #093dd5ea
 WEIGHTINGS = dict(fixed=MultiTaskLoss, uncertainty=UncertaintyLoss, uwso=UWSOLoss, dwa=DWALoss, famo=FAMOLoss)
@@ -147,7 +149,8 @@ def make_loss(
 )->MultiTaskLoss:
     "The loss of several tasks by the name of its weighting"
     kind = WEIGHTINGS[one_of(weighting, WEIGHTINGS, 'weighting')]
-    if kind is not MultiTaskLoss and weights: raise ParameterError(f"weighting {weighting!r} finds its own weights; leave out {', '.join(weights)}, or use 'fixed'.")
+    if kind is not MultiTaskLoss and weights:
+        raise ParameterError(f"weighting {weighting!r} finds its own weights; leave out {', '.join(weights)}, or use 'fixed'.")
     return kind(tasks, weights=weights)
 
 class RegionPressure(Callback):
@@ -361,7 +364,8 @@ def _cache_part(model, loader, folder, per_shard, starts):
             plans = [loader.create_item(i) for i in range(b, min(b + loader.bs, a + per_shard, n))]
             x, y = loader._mix(loader.create_batch(plans))
             with torch.no_grad(): heard = features(x)
-            parts.append(dict(frames=heard.frames.half(), clip=heard.clip.half(), bands=heard.bands.half(), **{f'{t}.{w}': v for t, pair in y.items() for w, v in zip(('target', 'mask'), pair)}))
+            parts.append(dict(frames=heard.frames.half(), clip=heard.clip.half(), bands=heard.bands.half(),
+                              **{f'{t}.{w}': v for t, pair in y.items() for w, v in zip(('target', 'mask'), pair)}))
         with atomic_path(path) as tmp: save_file({k: torch.cat([p[k].cpu() for p in parts]).contiguous() for k in parts[0]}, tmp)
 
 def _single_thread(*args):
@@ -383,13 +387,16 @@ def cache_features(
     bar = tqdm(starts, desc=f'features of {len(loader.dataset)} mixes', disable=not progress)
     if n_jobs == 1 or len(starts) < 2: _cache_part(model, loader, folder, per_shard, bar)
     else:
-        jobs = [multiprocessing.get_context('fork').Process(target=_single_thread, args=(model, loader, folder, per_shard, starts[j::n_jobs])) for j in range(n_jobs)]
+        jobs = [multiprocessing.get_context('fork').Process(target=_single_thread, args=(model, loader, folder, per_shard, starts[j::n_jobs]))
+                for j in range(n_jobs)]
         for j in jobs: j.start()
         while any(j.is_alive() for j in jobs):
             jobs[0].join(2)
             bar.n = sum((Path(folder)/f'{a:08d}.safetensors').exists() for a in starts); bar.refresh()
         bar.close()
-        if any(j.exitcode for j in jobs): raise DataError(f"A process that computed features for {str(folder)!r} ended with status {max(abs(j.exitcode) for j in jobs)}; call again to go on.")
+        if any(j.exitcode for j in jobs):
+            raise DataError(f"A process that computed features for {str(folder)!r} ended with status "
+                            f"{max(abs(j.exitcode) for j in jobs)}; call again to go on.")
     return Path(folder)
 
 def features_key(
@@ -397,7 +404,8 @@ def features_key(
     *about,    # all else that the mixes depend on
 )->str:
     "A name for cached features: the same when everything that they depend on is"
-    return hashlib.sha256(json.dumps([features.names, features.stride, [(b.n_inner, b.inner_layer) for b in features.backbones], *about]).encode()).hexdigest()[:10]
+    return hashlib.sha256(json.dumps([features.names, features.stride, [(b.n_inner, b.inner_layer) for b in features.backbones],
+                                      *about]).encode()).hexdigest()[:10]
 
 def _rows_of(
     path, # a shard of `cache_features`
@@ -425,7 +433,9 @@ class FeatureLoader:
         rows = [_rows_of(f) for f in files]
         for f, n in zip(files, rows):  # straight into place: the peak is the set and one shard
             shard = load_file(f)
-            if self.data and (other := set(shard) ^ set(self.data)): raise DataError(f"The cached features {str(f)!r} were made with other tasks than those before them: {', '.join(sorted(other))} are not in both. Remove the folder, or name another.")
+            if self.data and (other := set(shard) ^ set(self.data)):
+                raise DataError(f"The cached features {str(f)!r} were made with other tasks than those before them: "
+                                f"{', '.join(sorted(other))} are not in both. Remove the folder, or name another.")
             for k, v in shard.items(): self.data.setdefault(k, v.new_empty(sum(rows), *v.shape[1:]))[at:at + n] = v
             at += n
         self.tasks = tasks or sorted({k.split('.')[0] for k in self.data if '.' in k})
@@ -441,7 +451,8 @@ class FeatureLoader:
         order = torch.arange(self.n)
         if self.shuffle:
             groups = order.split(self.together)
-            order = torch.cat([groups[i] for i in torch.randperm(len(groups), generator=torch.Generator().manual_seed(derive_seed(self.seed, self.epoch) % 2**62))])
+            order = torch.cat([groups[i] for i in torch.randperm(
+                len(groups), generator=torch.Generator().manual_seed(derive_seed(self.seed, self.epoch) % 2**62))])
         for i in order.split(self.bs): yield self.rows(i)
     def one_batch(self): return self.rows(torch.arange(min(self.bs, self.n)))
 
