@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['k_weight', 'block_power', 'power_to_lufs', 'gated_loudness', 'loudness', 'mel_filterbank', 'LogMel', 'MelBands',
-           'band_loudness']
+           'band_loudness', 'hear_through']
 
 # %% ../nbs/10_audio.ipynb #57898f85
 import math
@@ -146,3 +146,18 @@ def band_loudness(
     keep = block > block.amax(-1, keepdim=True)*1e-7
     loud = keep & (block > .1*(block*keep).sum(-1, keepdim=True)/keep.sum(-1, keepdim=True))
     return power_to_lufs((block*loud).sum(-1)/loud.sum(-1))
+
+# %% ../nbs/10_audio.ipynb #8ceed5af
+def hear_through(
+    audio:Tensor,           # mixes at 16 kHz, (B, n)
+    share:Tensor,           # of an instrument, 0…1, (N, M, T), as drawn on `MelBands`
+    which:Tensor|None=None, # the mix that each share is of, (N,); None: the first is of the first, …
+)->Tensor:                  # (N, n)
+    "What is left of mixes behind the shares of instruments"
+    n_fft, hop = 1024, 512; window = torch.hann_window(n_fft, device=audio.device)
+    S = torch.stft(audio, n_fft, hop, window=window, pad_mode='constant', return_complex=True)
+    to_bins = mel_filterbank(share.shape[-2], n_fft, norm=False).to(audio.device); to_bins[0, :2] = 1; to_bins[-1, -2:] = 1
+    mask = torch.einsum('nmt,mf->nft', share, to_bins/to_bins.sum(0).clamp(min=1e-9))
+    middle = torch.arange(S.shape[-1], device=audio.device)*hop/SAMPLE_RATE
+    at = ((middle - MelBands.first_s)/MelBands.hop_s).round().long().clamp(0, mask.shape[-1] - 1)
+    return torch.istft((S if which is None else S[which])*mask[..., at].sqrt(), n_fft, hop, window=window, length=audio.shape[-1])

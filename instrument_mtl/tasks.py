@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'masked_mean', 'PerInstrument', 'Task', 'Presence', 'Level', 'LearnedRegions', 'Descriptors', 'Activity',
-           'at_frames', 'Share', 'Source', 'make_tasks', 'MultiTaskModel', 'MultiTaskLoss', 'settled', 'trained_state',
-           'save_model', 'load_model', 'is_multitask', 'latest_run']
+           'at_frames', 'Share', 'measured', 'Source', 'make_tasks', 'MultiTaskModel', 'MultiTaskLoss', 'settled',
+           'trained_state', 'save_model', 'load_model', 'is_multitask', 'latest_run']
 
 # %% ../nbs/32_tasks.ipynb #ba2efc89
 import json, math
@@ -22,7 +22,7 @@ from .core import ParameterError, WeightsError, atomic_path, jsonable, one_of, r
 from .backbones import weights_header
 from .descriptors import DESCRIPTORS, describe, to_target, from_target
 from .remix import Mix, MixSampler, make_mixes, relations, synth_store
-from .audio import MelBands
+from .audio import MelBands, hear_through
 from .branches import Branched, Branches, Features, Heard, Hints, Line, Regions, taxonomy_paths
 
 # %% ../nbs/32_tasks.ipynb #1f23e414
@@ -254,6 +254,24 @@ class Share(Task):
             rows.append(dict(instrument=name, share_error=np.average(np.abs(y - p), weights=w),
                              share_error_usual=np.average(np.abs(y - usual), weights=w), n=int(m.sum())))
         return pd.DataFrame(rows).set_index('instrument')
+
+# %% ../nbs/32_tasks.ipynb #77111953
+def measured(
+    read:Tensor,   # descriptors as the network reads them, in standard units, (B, K, D)
+    audio:Tensor,  # the mixes, (B, n)
+    shares:Tensor, # 0…1, (B, K, M, T)
+    plays:Tensor,  # which instruments are worth the work, (B, K) bool; the others stay as they are read
+    names:list,    # of the D descriptors
+)->Tensor:         # (B, K, D)
+    "Descriptors as measured behind the shares, as far as nothing else is heard there; for the rest as they are read"
+    b, k = plays.nonzero(as_tuple=True)
+    if not len(b): return read
+    share, heard = shares[b, k], shares[b, k]*(10**(MelBands().to(audio.device)(audio)/10))[b]
+    alone = (share*heard).sum((1, 2))/heard.sum((1, 2)).clamp(min=1e-12)
+    found = to_target(describe(hear_through(audio, share, b), names), names).clamp(-5, 5)
+    out = read.clone()
+    out[b, k] = torch.where(found.isfinite(), torch.lerp(read[b, k], found, alone[:, None]), read[b, k])
+    return out
 
 # %% ../nbs/32_tasks.ipynb #3748053a
 class Source(Task):
