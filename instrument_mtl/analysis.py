@@ -52,9 +52,8 @@ class Analyzer(Reader):
         self.device = best_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
         self.measures = {'descriptors', 'shares'} <= set(model.tasks)  # False: descriptors are what the network reads, nothing is measured
-        r, d = model.regions, model.tasks.get('descriptors')
-        super().__init__(model.instruments, {n: (s.start, s.stop) for n, s in r.slices.items() if s.stop <= r.timbre_width}, d.names if d else [],
-                         ACTIVITY_HOP, meta, name, sha256, instruments)
+        d = model.tasks.get('descriptors')
+        super().__init__(model.instruments, model.timbre_regions, d.names if d else [], ACTIVITY_HOP, meta, name, sha256, instruments)
 
     @classmethod
     def load(cls,
@@ -73,7 +72,7 @@ class Analyzer(Reader):
     def predict(self, x:np.ndarray)->dict:
         x = torch.from_numpy(x).to(self.device); b = self.model.branched(x)
         out = {n: h(b) for n, h in self.model.heads.items() if n in ('presence', 'level', 'descriptors', 'activity')}
-        out |= dict(z=b.z[..., :self.model.regions.timbre_width], sound=b.sound)
+        out |= dict(z=self.model.timbre(b), sound=b.sound)
         if self.measures: out['descriptors'] = measured(out['descriptors'], x, b.shares.sigmoid(), out['presence'] > MAYBE, self.descriptors)
         if 'activity' in out: out['activity'] = at_frames(out['activity'], -(-self.window//ACTIVITY_HOP))
         return {k: v.float().cpu().numpy() for k, v in out.items()}

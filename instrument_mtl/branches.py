@@ -197,6 +197,9 @@ class RegionTree(nn.Module):
 class Shares(nn.Module):
     "Each instrument's share of the power in each mel band and frame: a soft mask, as in source separation"
     range_db = 40. # what is further below the loudest point of a share is not looked at
+    # mean and standard deviation of the envelope's coefficients, over instruments in mixes of the recordings of the training side
+    usual = torch.tensor([[77.5, -11.2, 3.3, -7.6, -2.6, -5.8, -3.7, -4.3, -1.7, -2.5, -1.5, -2.1, -1.6, -2.2, -.4, -1.1, -.4, -1., -.6, -.9],
+                          [26.2, 19.8, 11.9, 10.5, 8.8, 8., 8., 6.4, 6.6, 6.6, 6.1, 6., 5.7, 5.3, 5.4, 5.7, 6.2, 5.8, 5.8, 5.1]])
     def __init__(self,
         n_instruments:int,
         trunk:int,         # channels of the shared frame features
@@ -218,6 +221,8 @@ class Shares(nn.Module):
         self.clip_b = nn.Parameter(torch.cat([torch.zeros(K, dim), torch.full((K, n_bands), -1.5)], 1))
         self.register_buffer('k_power', MelBands(n_bands).k_power, persistent=False)
         self.register_buffer('height', torch.linspace(-1, 1, n_bands)[:, None], persistent=False)
+        middle, order = torch.arange(n_bands) + .5, torch.arange(1, self.usual.shape[1] + 1)[:, None]
+        self.register_buffer('cosines', (2/n_bands)**.5*torch.cos(math.pi/n_bands*order*middle), persistent=False)  # DCT-II
 
     def forward(self,
         bands:Tensor,   # (B, M, T) dB
@@ -237,8 +242,8 @@ class Shares(nn.Module):
         both = torch.einsum('bkwt,kwd->bkdt', u, self.frame_w) + (torch.einsum('bkn,knd->bkd', context, self.clip_w) + self.clip_b)[..., None]
         return torch.einsum('bkdt,bdmt->bkmt', both[:, :, :self.dim], self.embed(e)) + both[:, :, self.dim:]
 
-    def read(self, bands:Tensor, shares:Tensor)->tuple[Tensor, Tensor]: # (B, K, n_out), (B, K) LU
-        "What is heard through the shares, and how loud it is in the mix"
+    def read(self, bands:Tensor, shares:Tensor)->tuple[Tensor, Tensor, Tensor]: # (B, K, n_out), (B, K) LU, (B, K, 20)
+        "What is heard through the shares, how loud it is in the mix, and its envelope"
         power, whole = shares.sigmoid()*(p := 10**(bands/10))[:, None], band_loudness(p, self.k_power)
         level = (band_loudness(power, self.k_power) - whole[:, None]).clamp(-40, 3)
         level = torch.where(level.isfinite(), level, torch.zeros_like(level))
@@ -249,7 +254,13 @@ class Shares(nn.Module):
         mean = (dB*w).sum(-1)
         spread = ((dB - mean[..., None]).square()*w).sum(-1).add(1e-3).sqrt()
         rise = F.pad(dB.diff(dim=-1), (1, 0)).clamp(min=0)
-        return torch.cat([mean/15 + 1.5, spread/5 - 1, (dB.mean(-1) - mean)/10, (rise*w).sum(-1)/3], -1), level
+        return torch.cat([mean/15 + 1.5, spread/5 - 1, (dB.mean(-1) - mean)/10, (rise*w).sum(-1)/3], -1), level, self.envelope(power)
+
+    def envelope(self, power:Tensor)->Tensor: # (B, K, M, T) → (B, K, 20)
+        "Cepstral coefficients 1 … 20 of the mean spectrum, in standard units"
+        mean, usual = power.mean(-1), self.usual.to(power)
+        spectrum = 10*torch.log10((mean + 1e-6*power.amax((-1, -2))[..., None]).clamp(min=1e-12))
+        return (spectrum@self.cosines.T - usual[0])/usual[1]
 
 class Reading(nn.Sequential):
     "From what is heard through a share to timbre, the same for every instrument"
@@ -266,6 +277,7 @@ class Branched:
     attention: Tensor # (B, K, F) which moments it looks at; sums to one over F
     shares: Tensor|None = None   # (B, K, M, T) logits: how much of the power in each mel band and frame is its own
     share_lu: Tensor|None = None # (B, K) loudness of that share relative to the mix
+    envelope: Tensor|None = None # (B, K, 20) spectral envelope of what is heard through the share
     sound: Tensor|None = None    # (B, S) how the whole sounds, see `Heard`
     hint: Tensor|None = None     # (B, K) what the backbones' own tags and a straight line say, in standard units, times their weights
 
@@ -346,8 +358,9 @@ class Branches(nn.Module):
         z = torch.einsum('bkd,kde->bke', y, self.out_w) + self.out_b
         if self.shares is None: return Branched(z, u, a)
         share = self.shares(heard.bands, h, u, context)
-        read, share_lu = self.shares.read(heard.bands, share)
-        return Branched(z*self.from_context + F.pad(self.reading(read), (0, self.regions.width - self.regions.timbre_width)), u, a, share, share_lu)
+        read, share_lu, envelope = self.shares.read(heard.bands, share)
+        z = z*self.from_context + F.pad(self.reading(read), (0, self.regions.width - self.regions.timbre_width))
+        return Branched(z, u, a, share, share_lu, envelope)
 
 # %% ../nbs/31_branches.ipynb #d1806263
 @torch.no_grad()

@@ -52,14 +52,14 @@ def _graph(analyzer):
             setattr(module, name, same)
     for module in model.modules(): # the length of a batch stays open: `len(x)` would fix it
         if isinstance(module, LogMelBackbone): module.frames_and_logits = lambda x, m=module: (f := m.frames(x), f[:, :0, 0])
-    width, heads = model.regions.timbre_width, [h for h in ('presence', 'level', 'descriptors', 'activity') if h in model.heads]
+    heads = [h for h in ('presence', 'level', 'descriptors', 'activity') if h in model.heads]
     class Graph(nn.Module):
         def __init__(self): super().__init__(); self.model = model
         def forward(self, x):
             b = self.model.branched(x)
             out = [self.model.heads[h](b) for h in heads]
             if 'activity' in heads: out[heads.index('activity')] = at_frames(out[heads.index('activity')], frames)
-            return (*out, b.z[..., :width], b.sound)
+            return (*out, self.model.timbre(b), b.sound)
     return Graph().eval(), [*heads, 'z', 'sound']
 
 def _about(analyzer)->dict:

@@ -110,13 +110,13 @@ def power_mean(p:np.ndarray, weights:np.ndarray, exponent:float=3.)->np.ndarray:
     return ((p**exponent*weights[:, None]).sum(0)/max(weights.sum(), 1e-12))**(1/exponent)
 
 def unit_regions(
-    z:np.ndarray,  # (D,) or longer
-    regions,       # name → (start, stop) of the parts that make up timbre, or the `Regions` of a model
-)->np.ndarray:     # (D,)
-    "A representation with each timbre region of equal length, and the whole of length one"
-    if not isinstance(regions, dict): regions = {n: (regions[n].start, regions[n].stop) for n in regions.timbre}
-    z = np.asarray(z, np.float64)[:max(b for _, b in regions.values())].copy()
-    for a, b in regions.values(): z[a:b] /= max(np.linalg.norm(z[a:b]), 1e-9)
+    z:np.ndarray, # (D,)
+    regions:dict, # name → (start, stop) of its parts
+)->np.ndarray:    # (D,)
+    "A timbre with each region of equal length, the envelope as long as all others together, and the whole of length one"
+    z = np.array(z, np.float64)
+    for name, (a, b) in regions.items():
+        z[a:b] *= (max(1, len(regions) - 1)**.5 if name == 'envelope' else 1)/max(np.linalg.norm(z[a:b]), 1e-9)
     return (z/max(np.linalg.norm(z), 1e-9)).astype(np.float32)
 
 @lru_cache(maxsize=64)

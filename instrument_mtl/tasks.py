@@ -354,6 +354,17 @@ class MultiTaskModel(nn.Module):
         hint = self.hints(heard.clip) if self.training else self.hints(heard.clip) + self.line(self.branches.standard(heard))
         return replace(self.branches(heard), hint=hint, sound=heard.sound)
 
+    @property
+    def timbre_regions(self)->dict: # name → (start, stop)
+        "The parts of what `timbre` gives: regions that are learned, and the envelope if there are shares"
+        learned, at = {n: (self.regions[n].start, self.regions[n].stop) for n in self.regions.timbre}, self.regions.timbre_width
+        return learned if self.branches.shares is None else learned | dict(envelope=(at, at + self.branches.shares.usual.shape[1]))
+
+    def timbre(self, b:Branched)->Tensor: # (B, K, D)
+        "How each instrument sounds"
+        z = b.z[..., :self.regions.timbre_width]
+        return z if b.envelope is None else torch.cat([z, b.envelope], -1)
+
     def forward(self, x)->dict:
         "Waveforms (B, n), or computed features (frames, clip, bands; two are enough for branches without shares) → {task: prediction}"
         b = self.branched(x)

@@ -143,8 +143,8 @@ def leak_probes(
         return dict(level_r2=of(level[:, None], np.isfinite(level), r_squared), others_auc=of(others.astype(float), np.ones(len(z), bool), auc),
                     pitch_r2=of(pitch[:, None], np.isfinite(pitch), r_squared))
     rows = {name: probe(z[:, regions[name]]) for name in regions if z[:, regions[name]].shape[1]}
-    rows['whole'] = probe(z)
-    rows['chance'] = probe(z[np.random.default_rng(seed).permutation(len(z))])
+    rows['whole'] = probe(z[:, :regions.width])
+    rows['chance'] = probe(z[np.random.default_rng(seed).permutation(len(z)), :regions.width])
     return pd.DataFrame(rows).T
 
 
@@ -260,9 +260,13 @@ def cosine(X:np.ndarray)->np.ndarray:
     X = X - X.mean(0); X = X/np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
     return X@X.T
 
-def region_cosine(z:np.ndarray, regions)->np.ndarray:
-    "Mean over the timbre regions of the cosine similarities of centred representations, (N, N)"
-    return np.mean([cosine(z[:, regions[r]]) for r in regions.timbre if z[:, regions[r]].shape[1]], 0)
+def region_cosine(
+    z:np.ndarray, # (N, D) as `read` gives them
+    regions,      # `Regions`; what follows them in z is the envelope
+)->np.ndarray:    # (N, N)
+    "Mean over the timbre regions of the cosine similarities of centred representations; the envelope weighs as much as all regions together"
+    learned = np.mean([cosine(z[:, regions[r]]) for r in regions.timbre if z[:, regions[r]].shape[1]], 0)
+    return (learned + cosine(z[:, regions.width:]))/2 if z.shape[1] > regions.width else learned
 
 def retrieval(
     similarity:np.ndarray, # (N, N)
@@ -395,11 +399,11 @@ def observe(
 
 @torch.no_grad()
 def read(model, seen:Observed, batch:int=64)->tuple[np.ndarray, dict]:
-    "What a model makes of observed mixes: representations (N, K, D) and {task: predictions}"
+    "What a model makes of observed mixes: representations (N, K, D), with the envelope behind all regions if there is one, and {task: predictions}"
     model.eval(); zs, preds, at = [], {n: [] for n in model.tasks}, next(model.parameters()).device
     for i in torch.arange(len(seen)).split(batch):
         b = model.branched([v[i].to(at) for v in (seen.frames, seen.clip, seen.bands)])
-        zs.append(b.z.cpu())
+        zs.append((b.z if b.envelope is None else torch.cat([b.z, b.envelope], -1)).cpu())
         for n, h in model.heads.items(): preds[n].append(h(b).cpu())
     return torch.cat(zs).numpy(), {n: torch.cat(v).numpy() for n, v in preds.items()}
 
@@ -420,7 +424,11 @@ def retrieval_table(
         same = (q.stem_id.to_numpy()[:, None] == q.stem_id.to_numpy()[None]) & (np.abs(q.start.to_numpy()[:, None] - q.start.to_numpy()[None]) < 3*16000)
         ways = {'backbone, whole mix': cosine(seen.backbone[i]), 'MFCC, whole mix': cosine(seen.mfcc[i]),
                 'random': cosine(np.random.default_rng(seed).normal(size=(len(i), 16))), 'MFCC of the isolated stem': cosine(seen.stem_mfcc[i, k])}
-        if z is not None: ways = {'branch': region_cosine(z[i, k], regions), **ways}
+        if z is not None:
+            own = z[i, k]
+            if own.shape[1] > regions.width:
+                ways = {'branch, regions alone': region_cosine(own[:, :regions.width], regions), 'branch, envelope alone': cosine(own[:, regions.width:]), **ways}
+            ways = {'branch': region_cosine(own, regions), **ways}
         rows += [dict(instrument=name, by=way, **retrieval(S, q.source, same), sources=q.source.nunique()) for way, S in ways.items()]
     return pd.DataFrame(rows)
 
