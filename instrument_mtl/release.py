@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.data.core import DataLoaders
 from scipy.stats import norm
-from .core import DataError, checked_parameters, data_dir, derive_seed, git_commit, home, resource, set_seed, sha256_of, write_json, write_text
+from .core import (DataError, checked_parameters, data_dir, derive_seed, git_commit, home, resource, set_seed, sha256_of,
+                                 write_json, write_text)
 from .backbones import BACKBONES, zero_shot_map
 from .branches import Features, Heard, Regions
 from .experiment import check_experiment, linear_probe, metrics_of, open_store
@@ -22,7 +23,8 @@ from .loaders import MixLoader
 from .multitrack import JoinedStore
 from .remix import MixSampler, RemixPolicy
 from .tasks import MultiTaskModel, make_tasks
-from .training import Evaluation, FeatureLoader, Run, cache_features, evaluate, features_key, fit, multitask_learner, save_model, trained_state
+from .training import (Evaluation, FeatureLoader, Run, cache_features, evaluate, features_key, fit, multitask_learner,
+                                     save_model, trained_state)
 
 # %% ../nbs/step_release.ipynb #05b00199
 def calibrate(
@@ -41,7 +43,8 @@ def calibrate(
         return a, b, float(np.clip(cut[f1[:-1].argmax()], .05, .95))
     positives = np.where(known, truth, 0).sum(0)
     enough = (positives >= 5) & (positives <= known.sum(0) - 5)
-    if not enough.any(): return dict(scale=[1.]*len(enough), offset=[0.]*len(enough), threshold=[.5]*len(enough), together=[True]*len(enough))
+    if not enough.any():
+        return dict(scale=[1.]*len(enough), offset=[0.]*len(enough), threshold=[.5]*len(enough), together=[True]*len(enough))
     together = known & enough; of_all = fitted(logits[together], truth[together])
     each = [fitted(logits[known[:, k], k], truth[known[:, k], k]) if enough[k] else of_all for k in range(len(enough))]
     return dict(zip(('scale', 'offset', 'threshold'), map(list, zip(*each))), together=(~enough).tolist())
@@ -92,7 +95,8 @@ def keep_instruments(
     "A model that answers for some of the instruments, with the same weights for them"
     at = [model.instruments.index(k) for k in keep]
     build = lambda names: MultiTaskModel(model.features, names, list(model.tasks.values()), model.regions, **model.config['branch'])
-    small, one = build(keep).to(model.hints.weight.device), build(keep[:1]).state_dict()  # what has another shape for one instrument has a part for each
+    # what has another shape for one instrument has a part for each
+    small, one = build(keep).to(model.hints.weight.device), build(keep[:1]).state_dict()
     part = lambda name, v: v if v.shape == one[name].shape else v.unflatten(0, (len(model.instruments), -1))[at].flatten(0, 1)
     state = {name: part(name, v) for name, v in model.state_dict().items() if not name.startswith('branches.tree.')}
     if (tree := model.branches.tree) is not None: state['branches.tree.theta'] = tree.theta[[tree.nodes.index(n) for n in small.branches.tree.nodes]]
@@ -130,7 +134,9 @@ def fit_line(
 )->MultiTaskModel:
     "Fit the line of a trained model"
     model.eval(); d = loader.data
-    with torch.no_grad(): model.line.fit((model.branches.standard(Heard(*loader.rows(i)[0])) for i in torch.arange(loader.n).split(256)), d['presence.target'], d['presence.mask'].bool())
+    with torch.no_grad():
+        model.line.fit((model.branches.standard(Heard(*loader.rows(i)[0])) for i in torch.arange(loader.n).split(256)),
+                       d['presence.target'], d['presence.mask'].bool())
     return model
 
 def weigh_opinions(
@@ -147,7 +153,8 @@ def weigh_opinions(
             parts.append(dict(branches=model(x)['presence'] - tags - line, tags=tags, line=line))
     p = {n: torch.cat([q[n] for q in parts]).cpu().numpy() for n in ('branches', 'tags', 'line')}
     truth, known = loader.data['presence.target'].float().numpy(), loader.data['presence.mask'].bool().numpy()
-    score = pd.DataFrame({b: {a: float(np.nanmean(average_precisions(p['branches'] + a*p['tags'] + b*p['line'], truth, known))) for a in grid} for b in grid})
+    score = pd.DataFrame({b: {a: float(np.nanmean(average_precisions(p['branches'] + a*p['tags'] + b*p['line'], truth, known)))
+                              for a in grid} for b in grid})
     tags, line = score.stack().idxmax()
     model.hints.weight.fill_(tags); model.line.weight.fill_(line)
     return score.rename_axis(index='tags', columns='line')
@@ -166,14 +173,17 @@ def on_protocol(
     for clip in protocol_clips():
         x = clip['audio']*min(1, .99/max(1e-9, np.abs(clip['audio']).max()))
         a, truth = analyzer.analyze_array(x, 16000), protocol_truth(clip, names)
-        row = dict(policy=clip['policy'], seconds=clip['seconds'], **{k: truth[k] for k in ('presence', 'known', 'level_lu')}, model=a.presence, level_if_present_lu=a.level_if_present_lu)
+        row = dict(policy=clip['policy'], seconds=clip['seconds'], **{k: truth[k] for k in ('presence', 'known', 'level_lu')},
+                   model=a.presence, level_if_present_lu=a.level_if_present_lu)
         for b, net in nets.items():
             with torch.no_grad(): t = net(torch.from_numpy(x)[None].float())[0].numpy()
             row[b] = np.array([t[i].max() if i else np.nan for i in tags[b].values()])
         rows.append(row)
-    if not rows: raise DataError('None of the recordings of the frozen protocol is on this machine; INSTRUMENT_MTL_MIRROR names the folder that holds them.')
+    if not rows: raise DataError('None of the recordings of the frozen protocol is on this machine; '
+                                 'INSTRUMENT_MTL_MIRROR names the folder that holds them.')
     stack = lambda key: np.stack([r[key] for r in rows])
-    return dict(scores={'model': stack('model'), **{f'zero-shot {b}': stack(b) for b in taggers}}, **{k: stack(k) for k in ('policy', 'seconds', 'presence', 'known', 'level_lu', 'level_if_present_lu')})
+    return dict(scores={'model': stack('model'), **{f'zero-shot {b}': stack(b) for b in taggers}},
+                **{k: stack(k) for k in ('policy', 'seconds', 'presence', 'known', 'level_lu', 'level_if_present_lu')})
 
 # %% ../nbs/step_release.ipynb #e5c40e21
 def model_card(
@@ -182,8 +192,13 @@ def model_card(
     "The model card of a release"
     m, p, s, t, r = figures['meta'], figures['params'], figures['summary'], figures['table'], figures['real']
     f = lambda v, d=2: '–' if v is None or not np.isfinite(v) else f'{v:.{d}f}'
-    rows = '\n'.join(f"| {k} | {f(t[k]['model'])} | {f(max([v for c, v in t[k].items() if c.startswith('zero-shot') and v is not None and np.isfinite(v)], default=np.nan))} | {f(t[k]['log-mel probe'])} | {f(t[k]['chance'])} | {f(r[k]['model'])} ({r[k]['positives']}) | {f(t[k]['level MAE'], 1)} | {f(t[k]['level MAE, constant'], 1)} |" for k in m['thresholds'])
-    stores = '\n'.join(f'| {d["dataset"]} | {d["split"]} | {d["stems"]} | {d["sound_sources"]} | {d["makers"]} | {d["hours"]} |' for d in figures['stores'])
+    rows = '\n'.join(
+        f"| {k} | {f(t[k]['model'])} | "
+        f"{f(max([v for c, v in t[k].items() if c.startswith('zero-shot') and v is not None and np.isfinite(v)], default=np.nan))} | "
+        f"{f(t[k]['log-mel probe'])} | {f(t[k]['chance'])} | {f(r[k]['model'])} ({r[k]['positives']}) | "
+        f"{f(t[k]['level MAE'], 1)} | {f(t[k]['level MAE, constant'], 1)} |" for k in m['thresholds'])
+    stores = '\n'.join(f'| {d["dataset"]} | {d["split"]} | {d["stems"]} | {d["sound_sources"]} | {d["makers"]} | {d["hours"]} |'
+                       for d in figures['stores'])
     return f"""# Model card: {m['name']}
 
 Written by `nbs/step_release.ipynb` (commit {m['commit']}, seed {m['seed']}); every figure below is from that run.

@@ -427,7 +427,8 @@ def retrieval_table(
         if z is not None:
             own = z[i, k]
             if own.shape[1] > regions.width:
-                ways = {'branch, regions alone': region_cosine(own[:, :regions.width], regions), 'branch, envelope alone': cosine(own[:, regions.width:]), **ways}
+                ways = {'branch, regions alone': region_cosine(own[:, :regions.width], regions),
+                        'branch, envelope alone': cosine(own[:, regions.width:]), **ways}
             ways = {'branch': region_cosine(own, regions), **ways}
         rows += [dict(instrument=name, by=way, **retrieval(S, q.source, same), sources=q.source.nunique()) for way, S in ways.items()]
     return pd.DataFrame(rows)
