@@ -67,7 +67,7 @@ class SoundFontTable:
 class Voice:
     "One sound source of the corpus"
     node: str         # taxonomy node it plays
-    sound_source: str # unique; never on two sides of a split
+    sound_source: str # never on two sides of a split; variations of a preset have that of the preset
     maker: str
     split: str
     licence: str
@@ -387,8 +387,9 @@ def _sf2_voices(spec, folder)->list:
             if name is None: continue
             out.append(Voice(gm_instrument(program), f"{spec['source']}:0:{program}", split=split, args=(str(path), 0, program),
                              program=program, label=name, **common))
-    for bank, program in spec.get('variants', []):
-        out.append(Voice(gm_instrument(program), f"{spec['source']}:{bank}:{program}", split=spec['all_programs'], args=(str(path), bank, program),
+    for bank, program in spec.get('variants', []):  # mostly the samples of the preset in bank 0: no sound source of their own
+        if (bank, program) not in names: continue
+        out.append(Voice(gm_instrument(program), f"{spec['source']}:0:{program}", split=spec['all_programs'], args=(str(path), bank, program),
                          program=program, label=names[bank, program], **common))
     for kit in spec.get('kits', []):
         bank, keys, node = kit.get('bank', 128), tuple(kit.get('keys', ())) or None, kit.get('node', 'drum_set')
