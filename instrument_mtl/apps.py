@@ -361,8 +361,8 @@ def watched(
 )->Analyzer:
     "A copy of an analyser that reports its progress"
     w = copy.copy(analyzer)
-    def windows(blocks, hop):
-        for r in type(analyzer).windows(w, blocks, hop):
+    def windows(blocks, hop, **how):
+        for r in type(analyzer).windows(w, blocks, hop, **how):
             report(r['start']/SAMPLE_RATE/max(duration_s, 1e-9))
             yield r
     w.windows = windows
@@ -785,7 +785,7 @@ def stem_row(
     own = dict(name=instrument, presence=float(a.presence[a.instruments.index(instrument)]), present=True, level_lu=0.,
                timbre=a.timbre[instrument].tolist() if instrument in a.timbre else None, descriptors=jsonable(measured.to_dict()))
     return dict(file=str(store.folder/stem_id), content=hashlib.sha256(x.tobytes()).hexdigest(), duration_s=float(store.rows[stem_id]['duration_s']),
-                model=dict(name=analyzer.name, sha256=analyzer.sha256), regions={k: list(ab) for k, ab in a.timbre.regions.items()}, instruments=[own])
+                model=analyzer.signature, regions={k: list(ab) for k, ab in a.timbre.regions.items()}, instruments=[own])
 
 def index_stems(
     store:StemStore,
@@ -900,7 +900,7 @@ def _open_collection(self, report):
     if isinstance(source, StemStore):
         self.store = source
         where = hashlib.sha256(f'{source.folder.resolve()}'.encode('utf-8', 'surrogateescape')).hexdigest()[:8]
-        self.index = TimbreIndex(data_dir('indices', f'stems-{where}-{self.analyzer.sha256[:8]}'))
+        self.index = TimbreIndex(data_dir('indices', f"stems-{where}-{self.analyzer.sha256[:8]}-{self.analyzer.signature['answers']}"))
         names = [k for k, r in zip(self.analyzer.instruments,
                                    relations([r['instrument'] for r in source.rows.values()], self.analyzer.instruments).T) if (r == 1).sum() >= 3]
     else:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from .core import DataError, ImtlError, ParameterError, data_dir, sha256_of, write_json
 from .onnx_analysis import load_analyzer
 from .reading import audio_below, plain_name
-from .results import Reader, file_state, result_path, stored_result, written
+from .results import Reader, file_state, identity, result_path, stored_result, written
 from .search import TimbreIndex, tag_words
 
 # %% ../nbs/52_catalogue.ipynb #6a7fef31
@@ -151,7 +151,7 @@ def index_folder(
     start, paths = time.perf_counter(), audio_below(folder)
     if not isinstance(analyzer, Reader): analyzer = load_analyzer(analyzer)
     index, kept = TimbreIndex(db), results_dir(db)
-    if index.table is not None: index._check(analyzer.sha256, index.about['width'])
+    if index.table is not None: index._check(identity(analyzer.signature), index.about['width'])
     recordings, tagged, missing = {os.path.abspath(p) for p in paths}, {}, []
     for name, words in (tags or {}).items():
         p = next((p for p in map(os.path.abspath, (Path(folder)/name, name)) if p in recordings), None)
@@ -176,7 +176,7 @@ def index_folder(
     def note(p, d):  # a copy has no row of its own: what is tagged is the recording
         if (t := os.path.abspath(p)) in tagged: of_content.setdefault(d['content'], set()).update(tagged[t])
     for p in paths:
-        if (d := stored_result(place(p), p, analyzer.sha256)) is None: todo.append(p)
+        if (d := stored_result(place(p), p, analyzer.signature)) is None: todo.append(p)
         else: summary['skipped'] += 1; keep(d); note(p, d)
     keep(None, last=True)
     for p, d in tqdm(_results(analyzer, todo, workers, scheduler) if todo else (), total=len(todo), desc='analysing', disable=not progress):

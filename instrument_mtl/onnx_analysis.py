@@ -83,8 +83,8 @@ def export_onnx(
     tolerance:float=1e-3,    # largest difference to the model on noise, relative to the largest number of each output
 )->Path:
     "Write a trained model as one ONNX file, checked against the model"
-    import copy, onnx, torch, warnings
-    graph, names = _graph(analyzer); reader = copy.copy(analyzer); reader.measures = False
+    import onnx, torch, warnings
+    graph, names = _graph(analyzer)
     x = torch.randn(2, analyzer.window, generator=torch.Generator().manual_seed(0))*.1
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)/'model.onnx'
@@ -94,7 +94,7 @@ def export_onnx(
                               dynamic_shapes=({0: torch.export.Dim('windows', min=1, max=4096)},), external_data=False, verbose=False)
         checked = OnnxAnalyzer(_write(onnx.load(str(scratch)), scratch, dict(_about(analyzer), quantized=False)))
         x = torch.cat([x, .01*x[:1], 0*x[:1]])  # another number of windows than the graph was traced with, and silence among them
-        ours, theirs = checked.predict(x.numpy()), reader.predict(x.numpy())
+        ours, theirs = checked.predict(x.numpy()), analyzer.predict(x.numpy())
         worst = {k: float(np.nan_to_num(np.abs(ours[k] - v).max()/max(1, np.abs(v).max()), nan=np.inf)) for k, v in theirs.items()}
         if max(worst.values()) > tolerance:
             raise WeightsError(f"The exported graph differs from the model by {max(worst.values()):.2g} in {max(worst, key=worst.get)}; "

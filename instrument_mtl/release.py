@@ -235,7 +235,7 @@ Level RMSE is that of answers for music on mixes whose levels are wider than mus
 The model in this folder cannot be judged there: it has heard some of those makers.
 
 **Limits.** Mixes are remixes: no mastering, no released songs. Channels are averaged: what is in opposite phase in left and right is lost where other sounds are not. Quiet instruments (more than 18 LU under the mix) are often missed. Many classes were heard from few makers.
-*Voice* means a dozen singers and singing-synthesis voicebanks beside choir patches; it is weakest on styles that are far from those. Descriptors and embeddings are read from the mix and inherit its masking.
+*Voice* means a dozen singers and singing-synthesis voicebanks beside choir patches; it is weakest on styles that are far from those. Descriptors and embeddings are told from the mix and inherit its masking.
 
 **Make it again**: `INSTRUMENT_MTL_MIRROR=<folder of the recordings> papermill nbs/step_release.ipynb out_release.ipynb -p publish True`
 """

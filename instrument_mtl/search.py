@@ -16,6 +16,7 @@ import numpy as np, pandas as pd, torch
 from .core import DataError, ImtlError, ParameterError, one_of, sha256_of
 from .descriptors import DESCRIPTORS, to_target
 from .reading import plain_name
+from .results import identity
 
 # %% ../nbs/51_search.ipynb #ffd8b3cb
 SIGNS = dict( # region → descriptor → sign in the region's score
@@ -76,7 +77,7 @@ def rows_of(
 )->list:      # one dict per instrument that has a timbre
     "The rows of the index for one recording"
     d = _as_dict(analysis)
-    about = dict(file=plain_name(os.path.abspath(d['file'])), content=_content(d), duration_s=d['duration_s'], model=d['model'].get('sha256', ''),
+    about = dict(file=plain_name(os.path.abspath(d['file'])), content=_content(d), duration_s=d['duration_s'], model=identity(d['model']),
                  tags=tag_words(d.get('tags')))
     return [dict(about, instrument=i['name'], vector=np.asarray(i['timbre'], np.float32), presence=i['presence'],
                  present=bool(i.get('present', True)), level_lu=i['level_lu'], **{n: i['descriptors'].get(n) for n in DESCRIPTORS},
@@ -107,6 +108,10 @@ NUMBERS = ['presence', 'level_lu', 'duration_s', *(f'{r}_score' for r in SIGNS),
 CELL = 4096
 ALL = 65_536 # cells: more than there are
 PASSES = {'>': np.greater, '<': np.less, '>=': np.greater_equal, '<=': np.less_equal}
+
+def _who(identity):
+    sha256, _, answers = identity.partition('+')
+    return f"model {sha256[:12] or 'without a file'} ({f'answers {answers}' if answers else 'answers of an earlier version'})"
 
 class TimbreIndex:
     "Per-instrument embeddings that can be searched"
@@ -151,9 +156,8 @@ class TimbreIndex:
 
     def _check(self, model, width):
         if model is not None and model != self.about['model']:
-            raise DataError(f"The vectors were made by model {model[:12] or 'without a file'}, "
-                            f"those in {self.path!r} by {self.about['model'][:12] or 'a model without a file'}; they cannot be compared. "
-                            "Use that model, or make a new index.")
+            raise DataError(f"The vectors were made by {_who(model)}, those in {self.path!r} by {_who(self.about['model'])}; "
+                            "they cannot be compared. Use that model, or make a new index in another folder.")
         if width != self.about['width']:
             raise DataError(f"The vector has {width} numbers, those in {self.path!r} have {self.about['width']}; "
                             "it comes from another model, or it is that of a whole sound (`embed` without an instrument).")
@@ -359,7 +363,7 @@ class TimbreIndex:
             if analyzer is None:
                 from instrument_mtl.analysis import Analyzer
                 analyzer = Analyzer.load()
-            if analyzer.sha256 != self.about['model']: self._check(analyzer.sha256, self.about['width'])
+            if identity(analyzer.signature) != self.about['model']: self._check(identity(analyzer.signature), self.about['width'])
             query = analyzer.analyze(query)
         d = _as_dict(query)
         if not d.get('content') and not Path(d['file']).is_file(): d = dict(d, content='-')  # a sound in memory

@@ -129,7 +129,7 @@ def leak_probes(
     pitch:np.ndarray,# (N,) octaves, NaN where there is none
     groups,          # (N,) the stem of each row
     seed:int=0,
-)->pd.DataFrame:     # per region: R² of level, mean ROC-AUC of the others, R² of pitch; 'chance' is the whole vector with the rows shuffled
+)->pd.DataFrame:     # per region: R² of level, mean ROC-AUC of the others, R² of pitch; 'chance' is the whole (without the envelope) with the rows shuffled
     "What can be read from a region that is none of its business"
     from sklearn.metrics import roc_auc_score
     groups = np.asarray(groups)
@@ -143,6 +143,7 @@ def leak_probes(
         return dict(level_r2=of(level[:, None], np.isfinite(level), r_squared), others_auc=of(others.astype(float), np.ones(len(z), bool), auc),
                     pitch_r2=of(pitch[:, None], np.isfinite(pitch), r_squared))
     rows = {name: probe(z[:, regions[name]]) for name in regions if z[:, regions[name]].shape[1]}
+    if z.shape[1] > regions.width: rows['envelope'] = probe(z[:, regions.width:])
     rows['whole'] = probe(z[:, :regions.width])
     rows['chance'] = probe(z[np.random.default_rng(seed).permutation(len(z)), :regions.width])
     return pd.DataFrame(rows).T
