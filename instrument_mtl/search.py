@@ -415,8 +415,8 @@ class TimbreIndex:
         moves = moves_of(moves) if isinstance(moves, (str, list, tuple)) else dict(moves or {})
         v = np.asarray(q['vector'], np.float32).copy()
         for region, step in moves.items():
-            for name in (one_of(region, SIGNS, 'region'), *(['envelope'] if region != 'attack' else [])):  # the envelope knows all but the attack
-                a, b = self.about['regions'].get(name, (0, 0)); v[a:b] = 0
+            a, b = self.about['regions'].get(one_of(region, SIGNS, 'region'), (0, 0))
+            v[a:b] = 0
             limits.append(self._moved(q, instrument, region, float(step)))
         if not v.any(): raise ParameterError(f"The moves {', '.join(moves)} leave no region in which a sound could stay near.")
         where = f"instrument = {_sql(instrument)}" + (' AND present = true' if min_presence is None else '')
