@@ -69,14 +69,14 @@ class Analyzer(Reader):
     @torch.no_grad()
     def predict(self,
         x:np.ndarray,
-        measure:bool=False, # descriptors are measured as well, see `tasks.measured`; else they are as the network reads them
+        measure:bool=False, # descriptors are measured as well, see `tasks.measured` (if the model `measures`); else they are as the network reads them
     )->dict:
         x = torch.from_numpy(x).to(self.device); b = self.model.branched(x)
         out = {n: h(b) for n, h in self.model.heads.items() if n in ('presence', 'level', 'descriptors', 'activity')}
         out |= dict(z=self.model.timbre(b), sound=b.sound)
-        if measure and self.measures:
-            likely = np.zeros(out['presence'].shape, bool)  # half of the threshold: what is hardly there hardly counts
-            likely[:, self._keep] = (self.probability(out['presence'].float().cpu().numpy()) > self.cut/2)[:, self._keep]
+        if measure:
+            # half of the threshold: what is hardly there hardly counts
+            likely = (self.probability(out['presence'].float().cpu().numpy()) > self.cut/2) & np.isin(self.all_instruments, self.instruments)
             out['descriptors'] = measured(out['descriptors'], x, b.shares.sigmoid(), torch.from_numpy(likely).to(x.device), self.descriptors)
         if 'activity' in out: out['activity'] = at_frames(out['activity'], -(-self.window//ACTIVITY_HOP))
         return {k: v.float().cpu().numpy() for k, v in out.items()}

@@ -387,8 +387,13 @@ class Reader:
     )->Analysis:
         "The same for samples in memory"
         y = to_working(x, sample_rate, name)
+        return self._of_samples(y, name, sample_rate, hop_s, measure=True)
+
+    def _of_samples(self, y, name, sample_rate, hop_s, measure):
+        "The same for samples at 16 kHz; `sample_rate` is what they had"
         if not len(y): raise AudioError(f"{name} holds no samples.")
-        return self._join(list(self.windows([y], self._hop(len(y)/SAMPLE_RATE, hop_s), measure=True)), name, len(y)/SAMPLE_RATE, sample_rate)
+        seconds = len(y)/SAMPLE_RATE
+        return self._join(list(self.windows([y], self._hop(seconds, hop_s), measure=measure)), name, seconds, sample_rate)
 
     def _hop(self, duration_s, hop_s):
         if hop_s is not None and not 0 < hop_s*SAMPLE_RATE <= self.window:
@@ -406,8 +411,7 @@ class Reader:
         if instrument is None and (loud := np.flatnonzero(np.abs(y) > 1e-3*np.abs(y).max(initial=0.))).size:
             y = y[loud[0]:loud[-1] + 1]; y = y*np.float32(.1/np.sqrt(np.mean(y**2)))
             if len(y) < self.window: y = np.resize(y, self.window)  # again and again
-        if not len(y): raise AudioError('The sound holds no samples.')
-        a = self._join(list(self.windows([y], self._hop(len(y)/SAMPLE_RATE, None))), 'the sound', len(y)/SAMPLE_RATE, SAMPLE_RATE)
+        a = self._of_samples(y, 'The sound', SAMPLE_RATE, None, measure=False)
         if a.sound is None: raise AudioError("The sound is silent; it has no timbre.")
         return a.sound if instrument is None else a.timbre[instrument]
 

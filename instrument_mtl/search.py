@@ -363,7 +363,7 @@ class TimbreIndex:
             if analyzer is None:
                 from instrument_mtl.analysis import Analyzer
                 analyzer = Analyzer.load()
-            if identity(analyzer.signature) != self.about['model']: self._check(identity(analyzer.signature), self.about['width'])
+            self._check(identity(analyzer.signature), self.about['width'])
             query = analyzer.analyze(query)
         d = _as_dict(query)
         if not d.get('content') and not Path(d['file']).is_file(): d = dict(d, content='-')  # a sound in memory
