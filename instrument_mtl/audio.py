@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['k_weight', 'block_power', 'power_to_lufs', 'gated_loudness', 'loudness', 'mel_filterbank', 'LogMel', 'MelBands',
-           'band_loudness', 'hear_through']
+           'band_loudness', 'hear_through', 'Struck']
 
 # %% ../nbs/10_audio.ipynb #57898f85
 import math
@@ -161,3 +161,24 @@ def hear_through(
     middle = torch.arange(S.shape[-1], device=audio.device)*hop/SAMPLE_RATE
     at = ((middle - MelBands.first_s)/MelBands.hop_s).round().long().clamp(0, mask.shape[-1] - 1)
     return torch.istft((S if which is None else S[which])*mask[..., at].sqrt(), n_fft, hop, window=window, length=audio.shape[-1])
+
+# %% ../nbs/10_audio.ipynb #ef760d89
+class Struck(nn.Module):
+    "What is struck or plucked in sounds: waveforms (B, n) at 16 kHz → (B, n) of the same RMS"
+    n_fft, hop_length, bins, frames = 2048, 512, 33, 9 # bins and frames: what a moment and a frequency are compared with
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('window', torch.hann_window(self.n_fft), persistent=False)
+    def forward(self, x:Tensor)->Tensor:
+        S = torch.stft(x, self.n_fft, self.hop_length, window=self.window, pad_mode='constant', return_complex=True)
+        y = S*self.weight(S.real.square() + S.imag.square())
+        return self.as_strong(torch.istft(y, self.n_fft, self.hop_length, window=self.window, length=x.shape[-1]), x)
+    def weight(self, power:Tensor)->Tensor:
+        "Power spectra (B, bins, frames) → 0…1: near one where a moment stands out, near zero where a frequency does"
+        log = power.clamp(min=1e-9).log()
+        around = lambda v, n: F.avg_pool1d(v, n, 1, n//2, count_include_pad=False)
+        return torch.sigmoid(around(log.mT, self.bins).mT - around(log, self.frames))
+    def as_strong(self, y:Tensor, x:Tensor)->Tensor:
+        "`y` with the RMS of `x`, but not more than 40 dB louder than it is"
+        rms = lambda v: v.square().mean(-1, keepdim=True).sqrt()
+        return y*(rms(x)/rms(y).clamp(min=1e-9)).clamp(max=100)

@@ -27,7 +27,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from .core import ParameterError, WeightsError, atomic_path, data_dir, jsonable, load_yaml, one_of, sha256_of
 from .instruments import map_label, taxonomy
-from .audio import SAMPLE_RATE, LogMel, mel_filterbank
+from .audio import SAMPLE_RATE, LogMel, Struck, mel_filterbank
 
 # %% ../nbs/30_backbones.ipynb #da9bccc7
 def _waveforms(
@@ -852,35 +852,39 @@ class AmplitudeMel(nn.Module):
         return (self.filters @ power.sqrt() + 1e-3).log()
 
 class YAMNet(Backbone):
-    "MobileNetV1 of AudioSet (Plakal and Ellis 2020), batch norms folded; frames: the top map averaged over frequency; inner and sound: maps of 512 channels in four bands of frequency, averaged over time"
-    n_channels, n_inner, frame_rate_hz, input_samples = 1024, 4*512, 100/32, 15600
+    "MobileNetV1 of AudioSet (Plakal and Ellis 2020), batch norms folded; frames: the top map averaged over frequency; inner and sound: maps of 512 channels in four bands of frequency, averaged over time, inner of the sound and of what is struck in it"
+    n_channels, n_inner, frame_rate_hz, input_samples = 1024, 2*4*512, 100/32, 15600
     inner_layer, sound_layer = 16, 20 # the eighth and the tenth convolution across channels, of thirteen
     def __init__(self, n_tags:int=521):
         super().__init__()
         layers, c = [nn.Conv2d(1, 32, 3, 2)], 32
         for wide, step in _YAMNET_LAYERS: layers += [nn.Conv2d(c, c, 3, step, groups=c), nn.Conv2d(c, wide, 1)]; c = wide
         self.layers, self.classifier = nn.ModuleList(layers), nn.Linear(1024, n_tags)
-        self.logmel = AmplitudeMel()
+        self.logmel, self.struck = AmplitudeMel(), Struck()
 
     def features(self,
-        mel:Tensor, # (B, 64, frames)
-    )->tuple[Tensor, Tensor, Tensor]: # (B, 1024, ⌈frames/32⌉), (B, n_inner), (B, 2048)
+        *mel:Tensor, # (B, 64, frames); of further pictures the inner map alone is wanted
+    )->tuple[Tensor, Tensor, Tensor]: # (B, 1024, ⌈frames/32⌉), (B, 2048 per picture), (B, 2048)
         "The convolutions, each output in the middle of the 32 frames that it stands for; and the two inner maps"
-        n, silence = mel.shape[-1], math.log(1e-3)
-        h = F.pad(mel.mT, (0, 0, 15, -(n + 15) % 32), value=silence)[:, None]  # the filters know time first
+        n, silence = mel[0].shape[-1], math.log(1e-3)
+        h = F.pad(torch.cat(mel).mT, (0, 0, 15, -(n + 15) % 32), value=silence)[:, None]  # the filters know time first
         for i, f in enumerate(self.layers):
             h = F.pad(h, (0, 1, 0, 1) if f.stride[0] == 2 else (1, 1, 1, 1)) if f.kernel_size[0] == 3 else h
             h = f(h).relu()
-            if i == self.inner_layer: inner = h.mean(2).flatten(1)
+            if i == self.inner_layer:
+                h = h.unflatten(0, (len(mel), -1))
+                inner, h = h.mean(3).flatten(2).transpose(0, 1).flatten(1), h[0]
             if i == self.sound_layer: sound = h.mean(2).flatten(1)
         return h.mean(3)[..., :-(-n//32)], inner, sound
 
-    def _maps(self, x): return self.features(self.logmel(_at_least(_waveforms(x), SAMPLE_RATE//100)))
+    @full_precision
+    def _struck(self, x): return self.struck(x)
     def heard(self, x:Tensor)->tuple[Tensor, Tensor, Tensor, Tensor]:
-        frames, inner, sound = self._maps(x)
+        x = _at_least(_waveforms(x), SAMPLE_RATE//100)
+        frames, inner, sound = self.features(self.logmel(x), self.logmel(self._struck(x)))
         return frames, mean_probability(self.classifier(frames.mT)), inner, sound
-    def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]: return self.heard(x)[:2]
-    def frames(self, x:Tensor)->Tensor: return self._maps(x)[0]
+    def frames(self, x:Tensor)->Tensor: return self.features(self.logmel(_at_least(_waveforms(x), SAMPLE_RATE//100)))[0]
+    def frames_and_logits(self, x:Tensor)->tuple[Tensor, Tensor]: return (f := self.frames(x)), mean_probability(self.classifier(f.mT))
 
 # %% ../nbs/30_backbones.ipynb #baa14170
 def folded(

@@ -33,11 +33,35 @@ def _spectrum_by_convolution(front):
             return self.front.of_power(re.square() + im.square())
     return Convolved()
 
+def _resynthesis_by_convolution(front, n):
+    "A front end (`Struck`) for n samples that computes the same without an FFT"
+    import torch
+    from torch import nn
+    class Convolved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.front, k, N = front, np.arange(front.n_fft//2 + 1), front.n_fft
+            angle = 2*np.pi*np.outer(k, np.arange(N))/N
+            basis = torch.tensor(np.concatenate([np.cos(angle), np.sin(angle)]), dtype=torch.float64)*front.window.double()
+            self.register_buffer('basis', basis.float()[:, None])  # of analysis and synthesis
+            self.register_buffer('scale', torch.tensor(np.where((k == 0) | (k == N//2), 1, 2)/N, dtype=torch.float32)[:, None]) # the other half of the spectrum is the mirror
+            overlap = nn.functional.conv_transpose1d(torch.ones(1, 1, n//front.hop_length + 1), front.window.square()[None, None], stride=front.hop_length)
+            self.register_buffer('overlap', self.inside(overlap[:, 0]).clamp(min=1e-9))
+        def inside(self, y): return y[:, self.front.n_fft//2:][:, :n]
+        def forward(self, x):
+            half = self.front.n_fft//2
+            S = nn.functional.conv1d(nn.functional.pad(x[:, None], (half, half)), self.basis, stride=self.front.hop_length)
+            re, im = S.chunk(2, 1)
+            w = self.scale*self.front.weight(re.square() + im.square())
+            y = nn.functional.conv_transpose1d(torch.cat([w*re, w*im], 1), self.basis, stride=self.front.hop_length)
+            return self.front.as_strong(self.inside(y[:, 0])/self.overlap, x)
+    return Convolved()
+
 def _graph(analyzer):
     "The part of an `Analyzer` that becomes the file: windows (B, n) → what `Reader.predict` promises"
     import copy
     from torch import nn
-    from instrument_mtl.audio import LogMel
+    from instrument_mtl.audio import LogMel, Struck
     from instrument_mtl.backbones import AmplitudeMel
     from instrument_mtl.branches import LogMelBackbone
     from instrument_mtl.tasks import at_frames
@@ -45,6 +69,7 @@ def _graph(analyzer):
     done = [] # backbones that hear the same spectrogram share it
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
+            if isinstance(child, Struck): setattr(module, name, _resynthesis_by_convolution(child, analyzer.window))
             if not isinstance(child, (LogMel, AmplitudeMel)): continue
             same = next((new for old, new in done if type(old) is type(child) and old.hop_length == child.hop_length
                          and old.filters.equal(child.filters)), None)
