@@ -176,7 +176,8 @@ def index_folder(
     def note(p, d):  # a copy has no row of its own: what is tagged is the recording
         if (t := os.path.abspath(p)) in tagged: of_content.setdefault(d['content'], set()).update(tagged[t])
     for p in paths:
-        if (d := stored_result(place(p), p, analyzer.signature)) is None: todo.append(p)
+        d = stored_result(place(p), p, analyzer.signature)
+        if d is None or not {i['name'] for i in d['instruments']} >= set(analyzer.instruments): todo.append(p)  # a result may be of fewer instruments
         else: summary['skipped'] += 1; keep(d); note(p, d)
     keep(None, last=True)
     for p, d in tqdm(_results(analyzer, todo, workers, scheduler) if todo else (), total=len(todo), desc='analysing', disable=not progress):

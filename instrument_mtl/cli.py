@@ -21,6 +21,7 @@ def audio_files(paths)->list[Path]:
     "Files as named, the audio files below folders, and for `-` the names that standard input holds, one a line"
     from instrument_mtl.reading import audio_below
     named = [n for p in paths for n in (filter(None, sys.stdin.read().splitlines()) if str(p) == '-' else [p])]
+    if '' in named: raise ParameterError('A name is empty: is a variable of the shell not set? For all files below this folder, say: .')
     return [f for p in map(Path, named) for f in (audio_below(p) if p.is_dir() else [p])]
 
 def _first_good(files)->tuple[list, list]:

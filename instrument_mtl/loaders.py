@@ -54,7 +54,7 @@ def mix_loaders(
     device=None,
     num_workers:int=0,
 )->DataLoaders:
-    "Training mixes that are new every epoch, validation mixes that never change, from the store's own splits"
+    "Training mixes that are new every epoch (when `epoch` of the loader is set, as `multitask_learner` does), validation mixes that never change, from the store's own splits"
     make = lambda split, n, fixed: MixLoader(MixSampler(store, instruments, split, seconds, policy), n, bs,
                                              derive_seed(seed, split), fixed, to_targets, device, num_workers)
     dls = DataLoaders(make('train', n_train, False), make('valid', n_valid, True), device=torch.device(device or 'cpu'))

@@ -284,8 +284,7 @@ class Reader:
         if last < 0: yield 0, total, np.pad(rest, (0, self.window - len(rest)))
         elif total > last + self.window:  # what is left, with as much before it as makes a whole window
             begin = total - self.window
-            whole = np.concatenate([tail[:start - last], rest])[-self.window:] if start <= total else np.concatenate([tail, rest])[-self.window:]
-            yield begin, self.window, whole
+            yield begin, self.window, np.concatenate([tail[:start - last], rest])[-self.window:]
 
     def _read(self, windows:list[np.ndarray], sounding:list[int], measure:bool)->dict:
         "What the model says about some windows, calibrated; how loud the part of each that is sound is"
@@ -396,9 +395,10 @@ class Reader:
         return self._join(list(self.windows([y], self._hop(seconds, hop_s), measure=measure)), name, seconds, sample_rate)
 
     def _hop(self, duration_s, hop_s):
-        if hop_s is not None and not 0 < hop_s*SAMPLE_RATE <= self.window:
-            raise ParameterError(f"hop_s = {hop_s} is not allowed; it must be above 0 and at most {self.window/SAMPLE_RATE} s.")
-        return int(round(hop_s*SAMPLE_RATE)) if hop_s is not None else self.window//2 if duration_s <= 30 else self.window
+        if hop_s is None: return self.window//2 if duration_s <= 30 else self.window
+        if not .5 < hop_s*SAMPLE_RATE <= self.window:
+            raise ParameterError(f"hop_s = {hop_s} is not allowed; it must be above 0 (a sample, at least) and at most {self.window/SAMPLE_RATE} s.")
+        return int(round(hop_s*SAMPLE_RATE))
 
     def embed(self,
         waveform,              # (n,) or (n, channels)
@@ -418,11 +418,11 @@ class Reader:
     def stream(self,
         blocks:Iterable,   # arrays (n,) or (n, channels)
         sample_rate:int,   # Hz
-        hop_s:float=1.,    # an answer every so many seconds
+        hop_s:float=1.,    # an answer every so many seconds, at most the length of a window
     )->Iterator[dict]:
         "Live analysis: for each window that is complete, its start and end in s, presence, level_lu and activity. Latency: one window (3 s) at the start, then `hop_s`"
-        for r in self.windows(resampled(blocks, sample_rate, 'stream'), int(hop_s*SAMPLE_RATE), batch=1):
-            yield dict(start_s=r['start']/SAMPLE_RATE, end_s=(r['start'] + self.window)/SAMPLE_RATE,
+        for r in self.windows(resampled(blocks, sample_rate, 'stream'), self._hop(0, hop_s), batch=1):
+            yield dict(start_s=r['start']/SAMPLE_RATE, end_s=(r['start'] + r['sound'])/SAMPLE_RATE,
                 presence=dict(zip(self.instruments, r['presence'].tolist())),
                 level_lu=dict(zip(self.instruments, r.get('level', np.full(len(self.instruments), np.nan)).tolist())), activity=r['activity'])
 
@@ -433,13 +433,16 @@ class Reader:
     )->Iterator[tuple[str, Analysis|dict|ImtlError]]:
         "(path, result) for each file: an `Analysis`; the stored JSON when it was there; or the error, since one bad file never stops the rest"
         from tqdm.auto import tqdm
+        if isinstance(paths, (str, os.PathLike)): raise ParameterError(f"analyze_many takes a list of files, not {str(paths)!r}; one file is for `analyze`.")
         paths = list(paths)
         for path in tqdm(paths, desc='analysing', disable=not progress):
-            target = result_path(path, out_dir) if out_dir is not None else None
-            if target is not None and (stored := stored_result(target, path, self.signature, self.instruments)) is not None: yield path, stored; continue
-            state = file_state(path) if os.path.exists(path) else {}
-            try: result = self.analyze(path)
+            try:
+                target = result_path(path, out_dir) if out_dir is not None else None
+                if target is not None and (stored := stored_result(target, path, self.signature, self.instruments)) is not None: yield path, stored; continue
+                state = file_state(path) if os.path.exists(path) else {}
+                result = self.analyze(path)
             except ImtlError as e: yield path, e; continue
+            except (TypeError, ValueError, OSError) as e: yield path, AudioError(f"{path!r} cannot be analysed ({type(e).__name__}: {e})."); continue
             if target is not None:
                 with written(target): write_json(target, dict(result.to_dict(), **state))
             yield path, result

@@ -207,14 +207,16 @@ class TimbreIndex:
         analyses, # an `Analysis`, the dict of its JSON, or a list of them
     )->int:       # rows that were added
         "Add recordings; those that are there already are left out"
-        dicts = [_as_dict(a) for a in (analyses if isinstance(analyses, (list, tuple)) else [analyses])]
+        dicts = [dict(d, content=_content(d)) for d in map(_as_dict, analyses if isinstance(analyses, (list, tuple)) else [analyses])]
         rows = list({(r['content'], r['instrument']): r for d in dicts for r in rows_of(d)}.values())
-        if not rows: return 0
+        if not rows and (self.table is None or not dicts): return 0
         regions = next((d['regions'] for d in dicts if d.get('regions')), {})
-        return self._add(rows, dict(model=rows[0]['model'], width=len(rows[0]['vector']), regions=regions))
+        about = dict(model=rows[0]['model'], width=len(rows[0]['vector']), regions=regions) if rows else self.about
+        return self._add(rows, about, {plain_name(os.path.abspath(d['file'])): d['content'] for d in dicts})
 
     @_told
-    def _add(self, rows, about):
+    def _add(self, rows, about, files=None):
+        "Add rows, and forget what `files` (name → content; None: those of the rows) held before"
         import pyarrow as pa
         for r in rows:
             if r['model'] != about['model'] or len(r['vector']) != about['width']:
@@ -228,19 +230,24 @@ class TimbreIndex:
                 self._create(about)
             self.__dict__.pop('about', None)
             self._check(about['model'], about['width'])
-            contents, files = sorted({r['content'] for r in rows}), {r['file']: r['content'] for r in rows}
+            files = files or {r['file']: r['content'] for r in rows}
+            contents = sorted(set(files.values()))
             tagged = 'tags' in self.table.schema.names
             if any(r['tags'] for r in rows): self._tagged()
             old = self._rows(_sql_in('file', files), ['file', 'content', *(['tags'] if tagged else [])]).to_pylist()
             had = {o['file']: o['tags'] for o in old} if tagged else {}
             stale = sorted({(o['file'], o['content']) for o in old if o['content'] != files[o['file']]})
-            there = {(o['content'], o['instrument']) for o in self._rows(_sql_in('content', contents), ['content', 'instrument']).to_pylist()}
+            same = self._rows(_sql_in('content', contents), ['content', 'instrument', 'file']).to_pylist()
+            there = {(o['content'], o['instrument']) for o in same}
+            now_at = {content: file for file, content in files.items()}
+            moved = {o['content'] for o in same if self.local and o['file'] not in files and not os.path.exists(o['file'])}
             new = [r for r in rows if (r['content'], r['instrument']) not in there]
             numbers = lambda r: np.array([math.nan if r.get(n) is None else r[n] for n in self.about.get('numbers', ())], np.float32).tobytes()
             if new:
                 self.table.add(pa.Table.from_pylist([dict(r, tags=r['tags'] or had.get(r['file']), numbers=numbers(r)) for r in new],
                                                     schema=self.table.schema))
             for file, content in stale: self.table.delete(f'file = {_sql(file)} AND content = {_sql(content)}')
+            for content in sorted(moved): self.table.update(where=f'content = {_sql(content)}', values={'file': now_at[content]})
         return len(new)
 
     @_told
@@ -331,14 +338,14 @@ class TimbreIndex:
         name,       # path of a recording, or (the beginning of) its content hash
         instrument:str,
     )->dict|None:
-        "The row of a track, if it is in the index"
+        "The row of a track, if it is in the index; None when the file of this name holds another sound by now"
         if self.table is None: return None
         name = plain_name(name)
         files = _sql_in('file', sorted({name, plain_name(os.path.abspath(name))}))
         where = f"instrument = {_sql(instrument)} AND " + (
             f"({files} OR starts_with(content, {_sql(name)}))" if len(name) >= 8 and set(name) <= set('0123456789abcdef') else files)
         found = self._rows(where, [*self._columns, 'instrument', 'model', 'present'], 1).to_pylist()
-        if not found: return None
+        if not found or os.path.isfile(name) and sha256_of(name) != found[0]['content']: return None
         numbers = found[0].pop('numbers', b'')
         return dict(found[0], **{n: None if math.isnan(x) else x for n, x in zip(self.about.get('numbers', ()), np.frombuffer(numbers, np.float32).tolist())})
 
@@ -404,9 +411,13 @@ class TimbreIndex:
         tags=None,                  # a word or several, all of which a recording must have
     )->pd.DataFrame:                # nearest first: file, similarity (cosine), presence, level_lu, duration_s, the change of each moved region, descriptors
         "Recordings in which an instrument sounds alike, or alike but for some moves"
-        if top < 1: raise ParameterError(f"top = {top} is not allowed; it must be 1 or more.")
+        if not isinstance(top, (int, np.integer)) or top < 1: raise ParameterError(f"top = {top} is not allowed; it must be 1 or more, without a fraction.")
         if min_presence is not None and not 0 <= min_presence <= 1:
             raise ParameterError(f"min_presence = {min_presence} is not allowed; it is a probability, 0 … 1.")
+        if level_lu is not None:
+            if not isinstance(level_lu, (tuple, list)) or len(level_lu) != 2 or any(v is not None and math.isnan(v) for v in level_lu):
+                raise ParameterError(f"level_lu = {level_lu} is not allowed; it is a pair, (lowest, highest) in LU, None where it is open.")
+            level_lu = tuple(None if v is None or math.isinf(v) else float(v) for v in level_lu)
         if level_lu is not None and None not in level_lu and level_lu[0] > level_lu[1]:
             raise ParameterError(f"The lowest level, {level_lu[0]:g} LU, is above the highest, {level_lu[1]:g} LU.")
         self.check_instrument(instrument)

@@ -274,7 +274,7 @@ def retrieval(
     source,                # (N,) what should be found
     same_notes:np.ndarray, # (N, N) bool: left out of the search
     ks=(1, 5, 10),
-)->dict:                   # recall@k, map, chance_map, queries
+)->dict:                   # recall@k, map, share_wanted (of the candidates: what chance finds), queries
     "How well the nearest mixes have the same source"
     source = np.asarray(source); hits, aps, chance = {k: [] for k in ks}, [], []
     for i in range(len(source)):
