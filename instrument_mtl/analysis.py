@@ -84,8 +84,8 @@ class Analyzer(Reader):
     def units(self, y:np.ndarray)->np.ndarray: return from_target(torch.from_numpy(np.asarray(y, np.float32)), self.descriptors).numpy()
 
 # %% ../nbs/50_analysis.ipynb #8c9ae768
-@lru_cache(maxsize=2)
-def _default(device:str)->Analyzer: return Analyzer.load(None, device)
+@lru_cache(maxsize=4)
+def _default(device:str, instruments)->Analyzer: return Analyzer.load(None, device, instruments)
 
 def analyze(
     path,                # an audio file of any rate, channels, format and length
@@ -93,5 +93,5 @@ def analyze(
     device:str='auto',
 )->Analysis:
     "Which instruments are in a recording, how loud, when, and how they sound"
-    analyzer = _default(device) if instruments is None else Analyzer.load(None, device, instruments)
-    return analyzer.analyze(path)
+    asked = instruments if instruments is None or isinstance(instruments, str) else tuple(instruments)
+    return _default(device, asked).analyze(path)

@@ -148,7 +148,8 @@ def index_folder(
 )->dict:                  # done, skipped, added (rows), removed (rows): numbers; failed: {path: reason}; seconds
     "Analyse all recordings below a folder and index them; goes on where an earlier call stopped. A recording that is deleted stays in the index unless it is pruned"
     if workers < 1: raise ParameterError(f"workers = {workers} is not allowed; it must be 1 or more.")
-    start, paths = time.perf_counter(), audio_below(folder)
+    start, shut = time.perf_counter(), []
+    paths = audio_below(folder, shut)
     if not isinstance(analyzer, Reader): analyzer = load_analyzer(analyzer)
     index, kept = TimbreIndex(db), results_dir(db)
     if index.table is not None: index._check(identity(analyzer.signature), index.about['width'])
@@ -163,7 +164,9 @@ def index_folder(
     if tagged: index._tagged()
     place = lambda p: (t := result_path(p, kept)).parent/t.stem[-2:]/t.name
     summary, waiting, todo = dict(files=len(paths), done=0, skipped=0, added=0, removed=0, failed={}), [], []
+    summary['failed'] |= {plain_name(e.filename): f'cannot be read ({e.strerror})' for e in shut}
     if prune:
+        if shut: raise DataError(f"The folder {str(shut[0].filename)!r} cannot be read ({shut[0].strerror}); prune would forget all below it.")
         if not paths: raise DataError(f"There is no recording below {str(folder)!r}; prune would forget all of it. Is the disk there?")
         here = {plain_name(p) for p in recordings}
         # before the others are added: a copy takes the place of what is gone

@@ -236,8 +236,11 @@ def hysteresis(
 # %% ../nbs/09_reading.ipynb #4e950c12
 AUDIO_SUFFIXES = {'.wav', '.flac', '.ogg', '.oga', '.opus', '.mp3', '.aif', '.aiff', '.au', '.caf', '.w64', '.rf64'}
 
-def audio_below(folder)->list[Path]:
+def audio_below(
+    folder,
+    unreadable:list|None=None, # takes the errors of subfolders that cannot be read; they are passed over
+)->list[Path]:
     "The audio files in a folder and its subfolders, in order"
     folder = Path(folder)
     if not folder.is_dir(): raise DataError(f"There is no folder {str(folder)!r}.")
-    return sorted(Path(d)/n for d, _, names in os.walk(folder) for n in names if Path(n).suffix.lower() in AUDIO_SUFFIXES and (Path(d)/n).is_file())
+    return sorted(Path(d)/n for d, _, names in os.walk(folder, onerror=None if unreadable is None else unreadable.append) for n in names if Path(n).suffix.lower() in AUDIO_SUFFIXES and (Path(d)/n).is_file())
