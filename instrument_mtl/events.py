@@ -112,14 +112,19 @@ def frame_f1(claimed:list, true:list)->float:
     hit, c, t = (sum(int(f.sum()) for f in v) for v in ([a & b for a, b in zip(claimed, true)], claimed, true))
     return 2*hit/max(c + t, 1)
 
-def tune_decoder(curves:list, true:list, frame_s:float)->tuple[Decoder, pd.DataFrame]:
+def tune_decoder(
+    curves:list, # of recordings: (K, frames) in 0…1
+    true:list,   # the same as bool
+    frame_s:float,
+    median_s=(.05, .3, .6), # widths of the median filter to try; 0: none
+)->tuple[Decoder, pd.DataFrame]:
     "The decoder with the best frame F1 on validation curves, and the whole search"
     rows = []
     for on in (.05, .1, .2, .3, .4, .5, .6, .7):
         for ratio in (.4, .7, 1.):
-            for median_s in (.05, .3, .6):
-                d = Decoder(on, on*ratio, median_s)
-                rows.append(dict(on=on, off=on*ratio, median_s=median_s, f1=frame_f1([d.frames(c, frame_s) for c in curves], true)))
+            for width in median_s:
+                d = Decoder(on, on*ratio, width)
+                rows.append(dict(on=on, off=on*ratio, median_s=width, f1=frame_f1([d.frames(c, frame_s) for c in curves], true)))
     search = pd.DataFrame(rows); best = search.loc[search.f1.idxmax()]
     return Decoder(float(best.on), float(best.off), float(best.median_s)), search
 

@@ -199,6 +199,9 @@ def model_card(
         f"{f(t[k]['level MAE'], 1)} | {f(t[k]['level MAE, constant'], 1)} |" for k in m['thresholds'])
     stores = '\n'.join(f'| {d["dataset"]} | {d["split"]} | {d["stems"]} | {d["sound_sources"]} | {d["makers"]} | {d["hours"]} |'
                        for d in figures['stores'])
+    events = '' if 'activity_thresholds' not in m else (
+        "Events begin where the curve of activity is above {:.2g} and end below {:.2g}, as chosen on validation mixes; ".format(*m['activity_thresholds'])
+        + f"on test mixes their frame F1 is {f(s['activity_f1'])}, that of playing throughout where present {f(s['activity_f1_always_on'])}.\n")
     return f"""# Model card: {m['name']}
 
 Written by `nbs/step_release.ipynb` (commit {m['commit']}, seed {m['seed']}); every figure below is from that run.
@@ -235,8 +238,7 @@ Level RMSE is that of answers for music on mixes whose levels are wider than mus
 The model in this folder cannot be judged there: it has heard some of those makers.
 
 **Limits.** Mixes are remixes: no mastering, no released songs. Channels are averaged: what is in opposite phase in left and right is lost where other sounds are not. Quiet instruments (more than 18 LU under the mix) are often missed. Many classes were heard from few makers.
-Events begin where the curve of activity is above .5 and end below .3; these thresholds were not tuned, and an instrument that is present may have none.
-*Voice* means a dozen singers and singing-synthesis voicebanks beside choir patches; it is weakest on styles that are far from those. Descriptors and embeddings are told from the mix and inherit its masking.
+{events}*Voice* means a dozen singers and singing-synthesis voicebanks beside choir patches; it is weakest on styles that are far from those. Descriptors and embeddings are told from the mix and inherit its masking.
 
 **Make it again**: `INSTRUMENT_MTL_MIRROR=<folder of the recordings> papermill nbs/step_release.ipynb out_release.ipynb -p publish True`
 """
