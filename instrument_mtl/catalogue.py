@@ -163,8 +163,8 @@ def index_folder(
                         + f", which is no recording below {str(folder)!r}.")
     if tagged: index._tagged()
     place = lambda p: (t := result_path(p, kept)).parent/t.stem[-2:]/t.name
-    summary, waiting, todo = dict(files=len(paths), done=0, skipped=0, added=0, removed=0, failed={}), [], []
-    summary['failed'] |= {plain_name(e.filename): f'cannot be read ({e.strerror})' for e in shut}
+    failed = {plain_name(e.filename): f'cannot be read ({e.strerror})' for e in shut}
+    summary, waiting, todo = dict(files=len(paths), done=0, skipped=0, added=0, removed=0, failed=failed), [], []
     if prune:
         if shut: raise DataError(f"The folder {str(shut[0].filename)!r} cannot be read ({shut[0].strerror}); prune would forget all below it.")
         if not paths: raise DataError(f"There is no recording below {str(folder)!r}; prune would forget all of it. Is the disk there?")
@@ -178,9 +178,10 @@ def index_folder(
     of_content = {}
     def note(p, d):  # a copy has no row of its own: what is tagged is the recording
         if (t := os.path.abspath(p)) in tagged: of_content.setdefault(d['content'], set()).update(tagged[t])
+    asked = set(analyzer.instruments)
     for p in paths:
         d = stored_result(place(p), p, analyzer.signature)
-        if d is None or not {i['name'] for i in d['instruments']} >= set(analyzer.instruments): todo.append(p)  # a result may be of fewer instruments
+        if d is None or not asked <= {i['name'] for i in d['instruments']}: todo.append(p)  # a result may be of fewer instruments
         else: summary['skipped'] += 1; keep(d); note(p, d)
     keep(None, last=True)
     for p, d in tqdm(_results(analyzer, todo, workers, scheduler) if todo else (), total=len(todo), desc='analysing', disable=not progress):

@@ -36,9 +36,9 @@ def at_blocks(
     blocks:int,          # of momentary loudness
 )->torch.Tensor:         # (B, K, blocks)
     "Curves in the middle of each block, by linear interpolation"
-    F, j = curves.shape[-1], torch.arange(blocks, device=curves.device)
-    at = (BLOCK_S/2 + STEP_S*j)/(BLOCK_S + STEP_S*(blocks - 1))*F - .5
-    lo = at.floor().clamp(0, F - 1).long(); hi = (lo + 1).clamp(max=F - 1)
+    n, j = curves.shape[-1], torch.arange(blocks, device=curves.device)
+    at = (BLOCK_S/2 + STEP_S*j)/(BLOCK_S + STEP_S*(blocks - 1))*n - .5
+    lo = at.floor().clamp(0, n - 1).long(); hi = (lo + 1).clamp(max=n - 1)
     return torch.lerp(curves[..., lo], curves[..., hi], (at - lo).clamp(0, 1))
 
 class Audible(Activity):

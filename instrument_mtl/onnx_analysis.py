@@ -17,16 +17,19 @@ from .results import Reader, check_answered, shipped_model
 TRANSFORMS = dict( # how a descriptor comes back from standard units; the same names as in `11_descriptors`
     identity=lambda z: z, sqrt=lambda z: np.maximum(z, 0)**2, log2=np.exp2, log10=lambda z: 10.**z, logit=lambda z: 1/(1 + np.exp(-z)), asinh=np.sinh)
 
+def _basis(front):
+    "The windowed cosines, then the sines, of a front end's Fourier transform, as filters of a convolution"
+    import torch
+    angle = 2*np.pi*np.outer(np.arange(front.n_fft//2 + 1), np.arange(len(front.window)))/front.n_fft
+    return (torch.tensor(np.concatenate([np.cos(angle), np.sin(angle)]), dtype=torch.float64)*front.window.double()).float()[:, None]
+
 def _spectrum_by_convolution(front):
     "A front end (`LogMel`, `AmplitudeMel`) that computes the same without an FFT"
-    import torch
     from torch import nn
     class Convolved(nn.Module):
         def __init__(self):
             super().__init__()
-            angle = 2*np.pi*np.outer(np.arange(front.n_fft//2 + 1), np.arange(len(front.window)))/front.n_fft
-            basis = torch.tensor(np.concatenate([np.cos(angle), np.sin(angle)]), dtype=torch.float64)*front.window.double()
-            self.register_buffer('basis', basis.float()[:, None]); self.front = front
+            self.register_buffer('basis', _basis(front)); self.front = front
         def forward(self, x):
             S = nn.functional.conv1d(nn.functional.pad(x[:, None], front.padding), self.basis, stride=front.hop_length)
             re, im = S.chunk(2, 1)
@@ -41,9 +44,7 @@ def _resynthesis_by_convolution(front, n):
         def __init__(self):
             super().__init__()
             self.front, k, N = front, np.arange(front.n_fft//2 + 1), front.n_fft
-            angle = 2*np.pi*np.outer(k, np.arange(N))/N
-            basis = torch.tensor(np.concatenate([np.cos(angle), np.sin(angle)]), dtype=torch.float64)*front.window.double()
-            self.register_buffer('basis', basis.float()[:, None])  # of analysis and synthesis
+            self.register_buffer('basis', _basis(front))  # of analysis and synthesis
             self.register_buffer('scale', torch.tensor(np.where((k == 0) | (k == N//2), 1, 2)/N, dtype=torch.float32)[:, None]) # the other half of the spectrum is the mirror
             overlap = nn.functional.conv_transpose1d(torch.ones(1, 1, n//front.hop_length + 1), front.window.square()[None, None], stride=front.hop_length)
             self.register_buffer('overlap', self.inside(overlap[:, 0]).clamp(min=1e-9))

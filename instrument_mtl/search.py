@@ -418,8 +418,8 @@ class TimbreIndex:
             if not isinstance(level_lu, (tuple, list)) or len(level_lu) != 2 or any(v is not None and math.isnan(v) for v in level_lu):
                 raise ParameterError(f"level_lu = {level_lu} is not allowed; it is a pair, (lowest, highest) in LU, None where it is open.")
             level_lu = tuple(None if v is None or math.isinf(v) else float(v) for v in level_lu)
-        if level_lu is not None and None not in level_lu and level_lu[0] > level_lu[1]:
-            raise ParameterError(f"The lowest level, {level_lu[0]:g} LU, is above the highest, {level_lu[1]:g} LU.")
+            if None not in level_lu and level_lu[0] > level_lu[1]:
+                raise ParameterError(f"The lowest level, {level_lu[0]:g} LU, is above the highest, {level_lu[1]:g} LU.")
         self.check_instrument(instrument)
         q = self._query(query, instrument, analyzer)
         limits = [('presence', '>=', min_presence), *(('level_lu', sign, value) for value, sign in zip(level_lu or (), ('>=', '<=')))]
